@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+const (
+	// FieldManager is the server-side apply field owner of all that Korthweb writes, and the value
+	// of app.kubernetes.io/managed-by on it.
+	FieldManager = "korthweb"
+
+	// Finalizer is held by a Tenant until what was emitted for it is gone, in order, and by a
+	// TenantRepository until it has stopped reporting.
+	Finalizer = "finalizers.korthweb.digihunch.com"
+
+	// LabelPrefix is the domain of Korthweb's own labels and annotations. Nobody else may set keys
+	// in it: they are how Korthweb tells what it created.
+	LabelPrefix = "korthweb.digihunch.com/"
+
+	// TenantLabel names the Tenant that an object was created for.
+	TenantLabel = LabelPrefix + "tenant"
+
+	// TenantNamespaceLabel names the (platform) namespace of the Tenant that an object was created for.
+	TenantNamespaceLabel = LabelPrefix + "tenant-namespace"
+
+	// LayerLabel names the layer (dependency, application) that an object belongs to.
+	LayerLabel = LabelPrefix + "layer"
+
+	// RepositoryLabel, on a Tenant, names the TenantRepository that it comes from.
+	RepositoryLabel = LabelPrefix + "repository"
+
+	// RevisionAnnotation, on a Tenant, is the source revision that last changed it.
+	RevisionAnnotation = LabelPrefix + "revision"
+
+	// PathAnnotation, on a Tenant, is the file that defines it, relative to the repository's root.
+	PathAnnotation = LabelPrefix + "path"
+
+	// DigestAnnotation is the digest of an object's desired content when it was last applied: of
+	// the resolved definition on a Tenant, of the whole object on what is emitted for one.
+	DigestAnnotation = LabelPrefix + "digest"
+
+	// ApproveDeletionsAnnotation, on a TenantRepository, approves the removals of the one revision
+	// that is its value, beyond the deletion budget.
+	ApproveDeletionsAnnotation = LabelPrefix + "approve-deletions"
+)
+
+// The layers of a tenant's bundle, in the order in which they are applied.
+const (
+	// DependencyLayer holds what Orthanc needs: certificates, the gateway, the database.
+	DependencyLayer = "dependency"
+
+	// ApplicationLayer holds Orthanc and the routes to it.
+	ApplicationLayer = "application"
+)
