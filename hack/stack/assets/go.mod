@@ -1,0 +1,18 @@
+// The modules whose files the stack reads and never builds: custom resource
+// definitions, Istio's gateway chart and the source of the flux command.
+//
+// Only the versions and go.sum matter here. `go mod tidy` would drop every line,
+// since no Go file imports them; after changing a version run `go mod download`
+// with the module's name instead, which records its sum.
+module github.com/digihunch/korthweb/hack/stack/assets
+
+go 1.26.0
+
+require (
+	github.com/cert-manager/cert-manager v1.21.2
+	github.com/cloudnative-pg/cloudnative-pg v1.30.0
+	github.com/fluxcd/flux2/v2 v2.9.2
+	github.com/prometheus-operator/prometheus-operator v0.88.0
+	istio.io/api v1.31.1
+	istio.io/istio v0.0.0-20260827124520-eed52ebb66ad
+)

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stack
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+// The modules of Flux's CRDs: the very modules that its controllers are built from.
+const (
+	sourceModule    = "github.com/fluxcd/source-controller"
+	kustomizeModule = "github.com/fluxcd/kustomize-controller"
+	helmModule      = "github.com/fluxcd/helm-controller"
+)
+
+// assetCRDs are the other CRDs of what Korthweb renders: where each module has them.
+var assetCRDs = map[string]string{
+	"github.com/cert-manager/cert-manager":               "deploy/crds",
+	"github.com/cloudnative-pg/cloudnative-pg":           "config/crd/bases",
+	"github.com/prometheus-operator/prometheus-operator": "example/prometheus-operator-crd",
+	"istio.io/api": "kubernetes/customresourcedefinitions.gen.yaml",
+}
+
+// prepareCluster installs the CRDs and creates the namespace of Flux.
+func (s *Stack) prepareCluster(ctx context.Context) error {
+	begin := time.Now()
+	root, err := repoRoot()
+	if err != nil {
+		return err
+	}
+	modules := make([]string, 0, len(assetCRDs))
+	for module := range assetCRDs {
+		modules = append(modules, module)
+	}
+	dirs, err := moduleDirs(ctx, assetsModule, modules...)
+	if err != nil {
+		return err
+	}
+	paths := []string{filepath.Join(root, "config", "crd", "bases")}
+	for module, sub := range assetCRDs {
+		paths = append(paths, filepath.Join(dirs[module], sub))
+	}
+	if !s.opts.WithoutFluxCRDs {
+		fluxPaths, err := fluxCRDs(ctx)
+		if err != nil {
+			return err
+		}
+		paths = append(paths, fluxPaths...)
+	}
+	if err := s.installCRDs(paths); err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(s.admin)
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	_, err = client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: FluxNamespace},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("stack: Namespace %s: %w", FluxNamespace, err)
+	}
+	s.progressf("%-24s ready after %.1fs", "CRDs", time.Since(begin).Seconds())
+	return nil
+}
+
+// InstallFluxCRDs installs Flux's CRDs into a stack that was started without them,
+// and returns when they are served.
+func (s *Stack) InstallFluxCRDs(ctx context.Context) error {
+	paths, err := fluxCRDs(ctx)
+	if err != nil {
+		return err
+	}
+	return s.installCRDs(paths)
+}
+
+func fluxCRDs(ctx context.Context) ([]string, error) {
+	dirs, err := moduleDirs(ctx, programsModule, sourceModule, kustomizeModule, helmModule)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, dir := range dirs {
+		paths = append(paths, filepath.Join(dir, "config", "crd", "bases"))
+	}
+	return paths, nil
+}
+
+func (s *Stack) installCRDs(paths []string) error {
+	_, err := envtest.InstallCRDs(s.admin, envtest.CRDInstallOptions{
+		Paths:              paths,
+		ErrorIfPathMissing: true,
+		MaxTime:            readyTimeout,
+	})
+	if err != nil {
+		return fmt.Errorf("stack: installing CRDs: %w", err)
+	}
+	return nil
+}
