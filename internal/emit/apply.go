@@ -5,17 +5,27 @@ package emit
 import (
 	"context"
 	"crypto/rand"
-	"errors"
+	"fmt"
 	"io"
+	"strings"
 
+	"github.com/fluxcd/cli-utils/pkg/object"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/ssa"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// Applier brings what is emitted for a tenant into the cluster, and takes it down again.
+// Applier brings what is emitted for a tenant into the cluster, and takes it down again. It may be used
+// from several goroutines for different tenants.
 type Applier struct {
 	client   client.Client
 	uncached client.Reader
@@ -23,10 +33,9 @@ type Applier struct {
 }
 
 // NewApplier returns an Applier that writes through c and reads Namespaces, ServiceAccounts,
-// RoleBindings, ExternalArtifacts and Kustomizations from c's cache. Such a cache may hold only
-// objects labelled app.kubernetes.io/managed-by=korthweb: what is not in it is looked for through
-// uncached before anything is concluded. c must not cache unstructured objects (controller-runtime's
-// default).
+// RoleBindings, ExternalArtifacts and Kustomizations from c's cache. That cache may hold only objects
+// labelled app.kubernetes.io/managed-by=korthweb, and may drop managed fields: what is not in it is
+// looked for through uncached before anything is concluded.
 func NewApplier(c client.Client, uncached client.Reader) *Applier {
 	return &Applier{client: c, uncached: uncached, random: rand.Reader}
 }
@@ -39,26 +48,239 @@ type Result struct {
 	// Changed names the objects that were created or changed: Kustomization/flux-system/bhs-application.
 	Changed []string
 
-	// Writes counts the create, update and patch requests that were sent, dry runs left out.
+	// Writes counts the create and patch requests that were sent.
 	Writes int
 }
 
 // Apply makes the cluster hold what is emitted for tenant, with artifact announced in the status of its
 // ExternalArtifact. Where everything is as it should be it sends no write, and one read: the metadata of
-// the credentials' Secret, which is never cached.
+// the credentials' Secret, which is never cached. That read is the price of putting back a Secret that
+// somebody deleted without a watch on Secrets.
+//
+// A new object is created, which fails when the name is taken, so that no other's object is ever taken
+// over, not even one that appears in that very moment. An object that is there is changed with
+// server-side apply.
 //
 // Errors: NotOwnedError, TerminatingError, FluxNotInstalledError, or the apiserver's, naming the object.
 // See Reason. Result speaks of what was done before the error. Objects already applied stay; calling
 // again goes on.
 func (a *Applier) Apply(ctx context.Context, tenant *v1alpha1.Tenant, artifact *meta.Artifact) (Result, error) {
-	return Result{}, errors.ErrUnsupported
+	run := &apply{Applier: a, tenant: tenant, result: Result{Inventory: &kustomizev1.ResourceInventory{}}}
+	for _, desired := range Objects(tenant) {
+		if desired.GetObjectKind().GroupVersionKind().Kind == sourcev1.ExternalArtifactKind {
+			// The layers need the credentials and the artifact: both come before them.
+			if err := run.credentials(ctx); err != nil {
+				return run.result, err
+			}
+		}
+		live, err := run.ensure(ctx, desired)
+		if err != nil {
+			return run.result, err
+		}
+		run.list(desired)
+		if ea, ok := live.(*sourcev1.ExternalArtifact); ok && artifact != nil {
+			if err := run.announce(ctx, ea, artifact); err != nil {
+				return run.result, err
+			}
+		}
+	}
+	return run.result, nil
 }
 
-// Remove takes down what was emitted for tenant, one step a call, in the order in which nothing is
-// needed any more: the application's Kustomization, the dependency's, the ExternalArtifact; then under
-// deletionPolicy Delete the namespace, or under Retain what the appliers act by. It returns true when
-// all is gone, or else what it waits for: Kustomization/flux-system/bhs-application. It can be called
-// again at any point, and deletes only what carries this tenant's labels.
-func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
-	return false, "", errors.ErrUnsupported
+// apply is one run of Apply.
+type apply struct {
+	*Applier
+	tenant *v1alpha1.Tenant
+	result Result
+}
+
+// ensure makes one object as desired and returns it as the apiserver or the cache has it.
+func (a *apply) ensure(ctx context.Context, desired client.Object) (client.Object, error) {
+	live, err := a.emptyOf(desired)
+	if err != nil {
+		return nil, err
+	}
+	err = a.client.Get(ctx, client.ObjectKeyFromObject(desired), live)
+	if apierrors.IsNotFound(err) {
+		created := desired.DeepCopyObject().(client.Object)
+		a.result.Writes++
+		err = a.client.Create(ctx, created, client.FieldOwner(v1alpha1.FieldManager))
+		if err == nil {
+			a.changed(desired)
+			return created, nil
+		}
+		if apierrors.IsAlreadyExists(err) {
+			err = a.uncached.Get(ctx, client.ObjectKeyFromObject(desired), live)
+		}
+	}
+	if err != nil {
+		return nil, explain(err, desired)
+	}
+	if err := mayChange(a.tenant, desired, live); err != nil {
+		return nil, err
+	}
+	if live.GetAnnotations()[v1alpha1.DigestAnnotation] == desired.GetAnnotations()[v1alpha1.DigestAnnotation] {
+		// Typed objects from a client have no kind of their own.
+		live.GetObjectKind().SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
+		if Subset(fields(desired), fields(live)) == "" {
+			return live, nil
+		}
+	}
+	return a.change(ctx, desired)
+}
+
+// change applies an object that is there. It reads it again: the cache may be old, and may have dropped
+// the managed fields.
+func (a *apply) change(ctx context.Context, desired client.Object) (client.Object, error) {
+	live := &unstructured.Unstructured{}
+	live.SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
+	if err := a.uncached.Get(ctx, client.ObjectKeyFromObject(desired), live); err != nil {
+		return nil, explain(err, desired)
+	}
+	if err := mayChange(a.tenant, desired, live); err != nil {
+		return nil, err
+	}
+	if err := a.takeCreated(ctx, live); err != nil {
+		return nil, explain(err, desired)
+	}
+
+	config := &unstructured.Unstructured{Object: fields(desired)}
+	// The apiserver refuses to apply to another object than the one whose labels were just read.
+	config.SetUID(live.GetUID())
+	a.result.Writes++
+	if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(config),
+		client.FieldOwner(v1alpha1.FieldManager), client.ForceOwnership); err != nil {
+		return nil, explain(err, desired)
+	}
+	a.changed(desired)
+
+	applied, err := a.emptyOf(desired)
+	if err != nil {
+		return nil, err
+	}
+	if err := fromUnstructured(config, applied); err != nil {
+		return nil, explain(err, desired)
+	}
+	return applied, nil
+}
+
+// takeCreated makes the fields that were set by creating the object ours by server-side apply too. Else
+// a field that is no longer wanted would stay, held by the creation.
+func (a *apply) takeCreated(ctx context.Context, live *unstructured.Unstructured) error {
+	created := ssa.FieldManager{Name: v1alpha1.FieldManager, ExactMatch: true, OperationType: metav1.ManagedFieldsOperationUpdate}
+	patches, err := ssa.PatchReplaceFieldsManagers(live, []ssa.FieldManager{created}, v1alpha1.FieldManager)
+	if err != nil || len(patches) == 0 {
+		return err
+	}
+	patch, err := jsonPatch(patches)
+	if err != nil {
+		return err
+	}
+	a.result.Writes++
+	return a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
+}
+
+// announce writes where the artifact is into the status of the ExternalArtifact, unless it is there. The
+// condition's time is the artifact's, so that writing it twice writes the same.
+func (a *apply) announce(ctx context.Context, ea *sourcev1.ExternalArtifact, artifact *meta.Artifact) error {
+	wanted := ea.DeepCopy()
+	wanted.Status.Artifact = artifact.DeepCopy()
+	apimeta.SetStatusCondition(&wanted.Status.Conditions, metav1.Condition{
+		Type:               meta.ReadyCondition,
+		Status:             metav1.ConditionTrue,
+		Reason:             meta.SucceededReason,
+		Message:            "stored artifact for revision " + artifact.Revision,
+		ObservedGeneration: ea.Generation,
+		LastTransitionTime: artifact.LastUpdateTime,
+	})
+	if equality.Semantic.DeepEqual(ea.Status, wanted.Status) {
+		return nil
+	}
+	a.result.Writes++
+	err := a.client.Status().Patch(ctx, wanted, client.MergeFrom(ea), client.FieldOwner(v1alpha1.FieldManager))
+	if err != nil {
+		return fmt.Errorf("announcing the bundle: %w", explain(err, wanted))
+	}
+	if len(a.result.Changed) == 0 || a.result.Changed[len(a.result.Changed)-1] != name(wanted) {
+		a.changed(wanted)
+	}
+	return nil
+}
+
+// credentials creates the Secret of generated credentials where there is none. Its content is never
+// read. Which of the two requests comes first is a matter of which will do alone.
+func (a *apply) credentials(ctx context.Context) error {
+	secret := Credentials(a.tenant, "")
+	known := false
+	if inventory := a.tenant.Status.Inventory; inventory != nil {
+		for _, entry := range inventory.Entries {
+			known = known || entry.ID == id(secret)
+		}
+	}
+	if !known {
+		if err := a.createCredentials(ctx); !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	live := &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta}
+	err := a.uncached.Get(ctx, client.ObjectKeyFromObject(secret), live)
+	if apierrors.IsNotFound(err) {
+		return a.createCredentials(ctx)
+	}
+	if err != nil {
+		return explain(err, secret)
+	}
+	if err := mayChange(a.tenant, secret, live); err != nil {
+		return err
+	}
+	a.list(secret)
+	return nil
+}
+
+func (a *apply) createCredentials(ctx context.Context) error {
+	password, err := NewPassword(a.random)
+	if err != nil {
+		return err
+	}
+	secret := Credentials(a.tenant, password)
+	a.result.Writes++
+	if err := a.client.Create(ctx, secret, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return explain(err, Credentials(a.tenant, ""))
+	}
+	a.changed(secret)
+	a.list(secret)
+	return nil
+}
+
+func (a *apply) changed(o client.Object) { a.result.Changed = append(a.result.Changed, name(o)) }
+
+func (a *apply) list(o client.Object) {
+	inventory := a.result.Inventory
+	inventory.Entries = append(inventory.Entries, kustomizev1.ResourceRef{ID: id(o), Version: o.GetObjectKind().GroupVersionKind().Version})
+}
+
+func (a *Applier) emptyOf(o client.Object) (client.Object, error) {
+	empty, err := a.client.Scheme().New(o.GetObjectKind().GroupVersionKind())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name(o), err)
+	}
+	return empty.(client.Object), nil
+}
+
+// id names an object as Flux's inventories do: namespace_name_group_kind.
+func id(o client.Object) string {
+	return object.ObjMetadata{
+		Namespace: o.GetNamespace(),
+		Name:      o.GetName(),
+		GroupKind: o.GetObjectKind().GroupVersionKind().GroupKind(),
+	}.String()
+}
+
+// name names an object for people: Kind/namespace/name.
+func name(o client.Object) string {
+	parts := []string{o.GetObjectKind().GroupVersionKind().Kind}
+	if o.GetNamespace() != "" {
+		parts = append(parts, o.GetNamespace())
+	}
+	return strings.Join(append(parts, o.GetName()), "/")
 }

@@ -6,11 +6,165 @@
 package emit
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"github.com/opencontainers/go-digest"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
+const (
+	// ManagedByLabel is Kubernetes' recommended label for the tool that manages an object. Its value is
+	// v1alpha1.FieldManager on everything emitted.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+
+	// KustomizeApplierRole is the ClusterRole that allows what a bundle's objects are.
+	KustomizeApplierRole = "korthweb-kustomize-applier"
+
+	// HelmApplierRole is the ClusterRole that allows what the gateway's chart creates.
+	HelmApplierRole = "korthweb-helm-applier"
+
+	// KustomizeApplierBinding is the RoleBinding to KustomizeApplierRole in a tenant's namespace.
+	KustomizeApplierBinding = "kustomize-applier"
+
+	// HelmApplierName is the ServiceAccount in a tenant's namespace that helm-controller acts as, and
+	// the RoleBinding to HelmApplierRole.
+	HelmApplierName = "helm-applier"
+)
+
+// ApplierName returns the name of the ServiceAccount that kustomize-controller acts as for a tenant. It
+// lives beside the Tenant.
+func ApplierName(tenant *v1alpha1.Tenant) string { return tenant.Name + "-applier" }
+
 // Objects returns everything that is emitted for a tenant but its credentials, in the order in which it
-// is applied. The tenant must have its defaults.
-func Objects(tenant *v1alpha1.Tenant) []client.Object { return nil }
+// is applied: namespace, accounts, bindings, source, layers. Each carries the digest of its content in
+// v1alpha1.DigestAnnotation. The tenant must have its defaults.
+func Objects(tenant *v1alpha1.Tenant) []client.Object {
+	objects := []client.Object{
+		Namespace(tenant),
+		ServiceAccount(tenant, tenant.Namespace, ApplierName(tenant)),
+		ServiceAccount(tenant, tenant.Spec.Namespace, HelmApplierName),
+		RoleBinding(tenant, KustomizeApplierBinding, KustomizeApplierRole, tenant.Namespace, ApplierName(tenant)),
+		RoleBinding(tenant, HelmApplierName, HelmApplierRole, tenant.Spec.Namespace, HelmApplierName),
+		ExternalArtifact(tenant),
+		Kustomization(tenant, v1alpha1.DependencyLayer),
+		Kustomization(tenant, v1alpha1.ApplicationLayer),
+	}
+	for _, object := range objects {
+		setDigest(object)
+	}
+	return objects
+}
+
+// Namespace builds the namespace of the tenant's workload.
+//
+// Pods have to meet the strictest Pod Security level, restricted: Orthanc, the gateway and PostgreSQL
+// do. So do the sidecars, where the mesh runs with Istio's CNI plugin; without it the injected init
+// container needs NET_ADMIN, which even the level baseline refuses, so a weaker level would not help.
+func Namespace(tenant *v1alpha1.Tenant) *corev1.Namespace {
+	ns := &corev1.Namespace{
+		TypeMeta:   metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Namespace"},
+		ObjectMeta: objectMeta(tenant, "", tenant.Spec.Namespace),
+	}
+	maps.Copy(ns.Labels, map[string]string{
+		"istio-injection":                            "enabled",
+		"pod-security.kubernetes.io/enforce":         "restricted",
+		"pod-security.kubernetes.io/enforce-version": "latest",
+		"pod-security.kubernetes.io/warn":            "restricted",
+		"pod-security.kubernetes.io/warn-version":    "latest",
+	})
+	return ns
+}
+
+// ServiceAccount builds an account that a Flux controller acts as. No pod runs as it, so no token is
+// mounted.
+//
+// It has no owner, although the Tenant is in the same namespace for one of the two: a foreground
+// deletion of the Tenant would take the account away at once, and kustomize-controller prunes nothing
+// when the account it acts as is gone.
+func ServiceAccount(tenant *v1alpha1.Tenant, namespace, name string) *corev1.ServiceAccount {
+	return &corev1.ServiceAccount{
+		TypeMeta:                     metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ServiceAccount"},
+		ObjectMeta:                   objectMeta(tenant, namespace, name),
+		AutomountServiceAccountToken: ptr.To(false),
+	}
+}
+
+// RoleBinding builds a binding in the tenant's namespace of a ClusterRole to a ServiceAccount.
+func RoleBinding(tenant *v1alpha1.Tenant, name, clusterRole, accountNamespace, account string) *rbacv1.RoleBinding {
+	return &rbacv1.RoleBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},
+		ObjectMeta: objectMeta(tenant, tenant.Spec.Namespace, name),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: clusterRole},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: accountNamespace, Name: account}},
+	}
+}
+
+// objectMeta returns the metadata that every emitted object has. The tenant's common metadata cannot
+// replace what Korthweb knows its objects by.
+func objectMeta(tenant *v1alpha1.Tenant, namespace, name string) metav1.ObjectMeta {
+	m := metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{}, Annotations: map[string]string{}}
+	if common := tenant.Spec.CommonMetadata; common != nil {
+		maps.Copy(m.Labels, common.Labels)
+		maps.Copy(m.Annotations, common.Annotations)
+	}
+	maps.Copy(m.Labels, ownerLabels(tenant))
+	return m
+}
+
+// ownerLabels are how Korthweb tells what it created for a tenant.
+func ownerLabels(tenant *v1alpha1.Tenant) map[string]string {
+	return map[string]string{
+		ManagedByLabel:                v1alpha1.FieldManager,
+		v1alpha1.TenantLabel:          tenant.Name,
+		v1alpha1.TenantNamespaceLabel: tenant.Namespace,
+	}
+}
+
+// setOwner makes the Tenant the controller of an object in its own namespace. A Tenant that is not in
+// the cluster has no UID and owns nothing. Deletion is not blocked: that would need the right to change
+// a Tenant's finalizers, and the order of removal is Remove's.
+func setOwner(tenant *v1alpha1.Tenant, m *metav1.ObjectMeta) {
+	if tenant.UID == "" {
+		return
+	}
+	m.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: v1alpha1.GroupVersion.String(),
+		Kind:       v1alpha1.TenantKind,
+		Name:       tenant.Name,
+		UID:        tenant.UID,
+		Controller: ptr.To(true),
+	}}
+}
+
+func setDigest(object client.Object) {
+	data, err := json.Marshal(fields(object))
+	if err != nil {
+		panic(fmt.Sprintf("a built %T does not marshal: %v", object, err))
+	}
+	annotations := object.GetAnnotations()
+	annotations[v1alpha1.DigestAnnotation] = digest.FromBytes(data).String()
+	object.SetAnnotations(annotations)
+}
+
+// fields returns what an object sets: its JSON without the status and without the empty values that
+// Go's types put there by themselves.
+func fields(object client.Object) map[string]any {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		panic(fmt.Sprintf("a %T does not convert: %v", object, err))
+	}
+	delete(content, "status")
+	if m, ok := content["metadata"].(map[string]any); ok {
+		delete(m, "creationTimestamp")
+	}
+	return content
+}

@@ -5,8 +5,13 @@ package emit
 import (
 	"errors"
 	"fmt"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
@@ -15,8 +20,10 @@ import (
 type NotOwnedError struct {
 	// Object as Kind/namespace/name.
 	Object string
+
 	// Tenant that needs it, as namespace/name.
 	Tenant string
+
 	// Owner is the tenant that the object was created for, as namespace/name; empty where it was not
 	// created by Korthweb.
 	Owner string
@@ -28,7 +35,7 @@ func (e *NotOwnedError) Error() string {
 	if e.Owner != "" {
 		whose = "belongs to tenant " + e.Owner
 	}
-	return fmt.Sprintf("%s exists and %s: it is left as it is; remove it or give tenant %s another name or namespace", e.Object, whose, e.Tenant)
+	return fmt.Sprintf("%s exists and %s; it is left as it is: remove it, or give tenant %s another name or namespace", e.Object, whose, e.Tenant)
 }
 
 // TerminatingError: an object is being deleted and has to be gone before it can be created again.
@@ -39,20 +46,21 @@ type TerminatingError struct {
 
 // Error names the object.
 func (e *TerminatingError) Error() string {
-	return e.Object + " is being deleted: it is created again once it is gone"
+	return e.Object + " is being deleted; it is created again once it is gone"
 }
 
 // FluxNotInstalledError: the cluster does not serve a kind of Flux.
 type FluxNotInstalledError struct {
-	// Kind that is missing, with group and version.
+	// Kind that is missing, with its group and version.
 	Kind string
+
 	// Err is the client's error.
 	Err error
 }
 
 // Error names the kind and what to install.
 func (e *FluxNotInstalledError) Error() string {
-	return fmt.Sprintf("the cluster does not know %s: install Flux 2.9 or later with source-controller, kustomize-controller and helm-controller (flux install)", e.Kind)
+	return fmt.Sprintf("the cluster does not serve %s: install Flux 2.9 or later with source-controller, kustomize-controller and helm-controller", e.Kind)
 }
 
 // Unwrap returns the client's error.
@@ -64,8 +72,50 @@ func Reason(err error) string {
 	if e := new(NotOwnedError); errors.As(err, &e) {
 		return v1alpha1.NotOwnedReason
 	}
-	if e := new(FluxNotInstalledError); errors.As(err, &e) || meta.IsNoMatchError(err) {
+	if e := new(FluxNotInstalledError); errors.As(err, &e) {
 		return v1alpha1.FluxNotInstalledReason
 	}
 	return v1alpha1.EmitFailedReason
+}
+
+// explain names the object that an error of the client is about, and types the errors that say more
+// than the client does.
+func explain(err error, o client.Object) error {
+	gvk := o.GetObjectKind().GroupVersionKind()
+	// A kind that was served when the client looked last and is not any more is a 404 without a cause in
+	// the API.
+	unserved := meta.IsNoMatchError(err) ||
+		apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+	if unserved && strings.HasSuffix(gvk.Group, ".toolkit.fluxcd.io") {
+		return &FluxNotInstalledError{Kind: gvk.GroupVersion().String() + " " + gvk.Kind, Err: err}
+	}
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return &TerminatingError{Object: "Namespace/" + o.GetNamespace()}
+	}
+	return fmt.Errorf("%s: %w", name(o), err)
+}
+
+// mayChange says whether live, which has the name of desired, was created for the tenant and stays.
+func mayChange(tenant *v1alpha1.Tenant, desired, live client.Object) error {
+	if !ownedBy(tenant, live) {
+		e := &NotOwnedError{Object: name(desired), Tenant: tenant.Namespace + "/" + tenant.Name}
+		if labels := live.GetLabels(); labels[ManagedByLabel] == v1alpha1.FieldManager && labels[v1alpha1.TenantLabel] != "" {
+			e.Owner = labels[v1alpha1.TenantNamespaceLabel] + "/" + labels[v1alpha1.TenantLabel]
+		}
+		return e
+	}
+	if live.GetDeletionTimestamp() != nil {
+		return &TerminatingError{Object: name(desired)}
+	}
+	return nil
+}
+
+func ownedBy(tenant *v1alpha1.Tenant, live client.Object) bool {
+	labels := live.GetLabels()
+	for key, value := range ownerLabels(tenant) {
+		if labels[key] != value {
+			return false
+		}
+	}
+	return true
 }

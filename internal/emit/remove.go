@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"context"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// Remove takes down what was emitted for tenant in the order in which nothing is needed any more: the
+// application layer, the dependency layer, the ExternalArtifact; then under deletionPolicy Delete the
+// namespace with all that is in it, under Retain only the bindings and accounts that Flux acted by; the
+// applier's account last. The next begins when the one before is gone.
+//
+// It returns true when all is gone, or else what it waits for: Kustomization/flux-system/bhs-application.
+// It can be called again at any point. It deletes only what carries this tenant's labels, and leaves
+// everything else without an error.
+func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
+	steps := []client.Object{
+		Kustomization(tenant, v1alpha1.ApplicationLayer),
+		Kustomization(tenant, v1alpha1.DependencyLayer),
+		ExternalArtifact(tenant),
+	}
+	if tenant.Spec.DeletionPolicy == v1alpha1.DeleteData {
+		steps = append(steps, Namespace(tenant))
+	} else {
+		steps = append(steps,
+			RoleBinding(tenant, KustomizeApplierBinding, KustomizeApplierRole, tenant.Namespace, ApplierName(tenant)),
+			RoleBinding(tenant, HelmApplierName, HelmApplierRole, tenant.Spec.Namespace, HelmApplierName),
+			ServiceAccount(tenant, tenant.Spec.Namespace, HelmApplierName))
+	}
+	steps = append(steps, ServiceAccount(tenant, tenant.Namespace, ApplierName(tenant)))
+
+	for _, step := range steps {
+		gone, err := a.remove(ctx, tenant, step)
+		if err != nil {
+			return false, name(step), explain(err, step)
+		}
+		if !gone {
+			return false, name(step), nil
+		}
+	}
+	return true, "", nil
+}
+
+// remove deletes one object and says whether it is gone, or not the tenant's. It reads past the cache:
+// removal is rare, and must not believe that something is gone when it is not.
+func (a *Applier) remove(ctx context.Context, tenant *v1alpha1.Tenant, o client.Object) (bool, error) {
+	live, err := a.emptyOf(o)
+	if err != nil {
+		return false, err
+	}
+	err = a.uncached.Get(ctx, client.ObjectKeyFromObject(o), live)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !ownedBy(tenant, live) {
+		return true, nil
+	}
+	if live.GetDeletionTimestamp() != nil {
+		return false, nil
+	}
+	if k, ok := live.(*kustomizev1.Kustomization); ok && k.Spec.Suspend {
+		// kustomize-controller prunes nothing for a Kustomization that is deleted while it is suspended:
+		// the facility would stay online.
+		resume := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"suspend":false}}`))
+		if err := a.client.Patch(ctx, k, resume, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+			return false, client.IgnoreNotFound(err)
+		}
+	}
+	uid := live.GetUID()
+	err = a.client.Delete(ctx, live, client.Preconditions{UID: &uid}, client.PropagationPolicy("Background"))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return false, err
+	}
+	// Without a finalizer it is gone at once, and there is no need to be called again for the next step.
+	err = a.uncached.Get(ctx, client.ObjectKeyFromObject(o), live)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return false, err
+}
