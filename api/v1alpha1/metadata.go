@@ -7,8 +7,7 @@ const (
 	// of app.kubernetes.io/managed-by on it.
 	FieldManager = "korthweb"
 
-	// Finalizer is held by a Tenant until what was emitted for it is gone, in order, and by a
-	// TenantRepository until it has stopped reporting.
+	// Finalizer is held by a Tenant until what was emitted for it is gone, in order.
 	Finalizer = "finalizers.korthweb.digihunch.com"
 
 	// LabelPrefix is the domain of Korthweb's own labels and annotations. Nobody else may set keys
@@ -26,6 +25,10 @@ const (
 
 	// RepositoryLabel, on a Tenant, names the TenantRepository that it comes from.
 	RepositoryLabel = LabelPrefix + "repository"
+
+	// ShardingLabel is Flux's label for the controller instance that an object belongs to. A
+	// TenantRepository's Tenants carry its value.
+	ShardingLabel = "sharding.fluxcd.io/key"
 
 	// RevisionAnnotation, on a Tenant, is the source revision that last changed it.
 	RevisionAnnotation = LabelPrefix + "revision"

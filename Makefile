@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Two commands do all the set-up: `make demo` and `make test`. Everything they need is built into bin/
+# from Go modules, once, and again only when its pins change.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+BIN := $(CURDIR)/bin
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help build stack demo test unit generate manifests verify vet lint bench fuzz clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/korthweb
+	@go build -trimpath -o bin/korthweb .
+
+stack: ## Build the programs of a real control plane into bin/stack, where not current
+	@go run ./hack/stack/build
+
+demo: stack build ## Run the whole pipeline on an embedded control plane; ONCE=1 ends when all is ready
+	@go run ./hack/demo $(if $(ONCE),--once)
+
+test: ## Run every check and test: generated files, vet, lint, unit, golden, envtest, e2e
+	@hack/test.sh
+
+# Tools of the development itself, pinned in hack/tools/go.mod.
+bin/controller-gen bin/golangci-lint: hack/tools/go.mod hack/tools/go.sum
+	@echo "building $@"
+	@cd hack/tools && go build -o $(BIN)/ $(if $(findstring lint,$@),github.com/golangci/golangci-lint/v2/cmd/golangci-lint,sigs.k8s.io/controller-tools/cmd/controller-gen)
+	@touch $@
+
+generate: bin/controller-gen ## Generate deepcopy functions
+	@controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/...
+
+manifests: bin/controller-gen ## Generate the CRDs and the controller's role
+	@controller-gen crd paths=./api/... output:crd:dir=config/crd/bases
+	@controller-gen rbac:roleName=korthweb-controller paths=./controllers/... output:rbac:dir=config/rbac
+
+verify: generate manifests ## Fail when committed generated files are not current
+	@git diff --exit-code -- api config/crd/bases config/rbac || { echo "run: make generate manifests, and commit the result"; exit 1; }
+
+vet:
+	@go vet ./...
+
+lint: bin/golangci-lint ## Run golangci-lint
+	@golangci-lint run ./...
+
+bench: stack ## Measure rendering, and 1,000 tenants on the real apiserver
+	@hack/bench.sh
+
+fuzz: ## Run each fuzz target for a minute
+	@for target in FuzzLoad FuzzValidate; do go test ./internal/tenant -run '^$$' -fuzz "^$$target$$" -fuzztime 60s; done
+
+clean: ## Remove all that was built
+	@rm -rf bin .cache

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controllers holds the two reconcilers. TenantRepositoryReconciler turns revisions of a
+// source into Tenants; TenantReconciler turns a Tenant into a published bundle, the Flux objects
+// that apply it, and conditions that say how it fares. What they do is in the packages under
+// internal; they decide when, and write down the result.
+package controllers
+
+import (
+	"context"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
+	"github.com/fluxcd/pkg/runtime/patch"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/record"
+
+	eventv1 "github.com/fluxcd/pkg/apis/event/v1beta1"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// reconciled is what the status code needs to know of an object of either kind.
+type reconciled interface {
+	conditions.Setter
+	SetLastHandledReconcileAt(string)
+}
+
+var ownedConditions = []string{
+	meta.ReadyCondition,
+	meta.HealthyCondition,
+	meta.ReconcilingCondition,
+	meta.StalledCondition,
+}
+
+// patchStatus writes what changed in obj's metadata, status and conditions since patcher last saw it.
+func patchStatus(ctx context.Context, patcher *patch.SerialPatcher, obj reconciled) error {
+	if v, ok := meta.ReconcileAnnotationValue(obj.GetAnnotations()); ok {
+		obj.SetLastHandledReconcileAt(v)
+	}
+	if conditions.IsTrue(obj, meta.ReadyCondition) || conditions.IsTrue(obj, meta.StalledCondition) {
+		conditions.Delete(obj, meta.ReconcilingCondition)
+	}
+	if !conditions.IsTrue(obj, meta.StalledCondition) {
+		conditions.Delete(obj, meta.StalledCondition)
+	}
+	err := patcher.Patch(ctx, obj,
+		patch.WithOwnedConditions{Conditions: ownedConditions},
+		patch.WithForceOverwriteConditions{},
+		patch.WithStatusObservedGeneration{},
+		patch.WithFieldOwner(v1alpha1.FieldManager),
+	)
+	if !obj.GetDeletionTimestamp().IsZero() {
+		err = kerrors.FilterOut(err, apierrors.IsNotFound)
+	}
+	return err
+}
+
+// markFailed says that obj is not ready and that it is retried.
+func markFailed(obj conditions.Setter, reason string, err error) {
+	conditions.Delete(obj, meta.StalledCondition)
+	conditions.MarkReconciling(obj, meta.ProgressingWithRetryReason, "%s", err)
+	conditions.MarkFalse(obj, meta.ReadyCondition, reason, "%s", err)
+}
+
+// markStalled says that obj is not ready and that only a new definition can help.
+func markStalled(obj conditions.Setter, reason string, err error) {
+	conditions.Delete(obj, meta.ReconcilingCondition)
+	conditions.MarkStalled(obj, reason, "%s", err)
+	conditions.MarkFalse(obj, meta.ReadyCondition, reason, "%s", err)
+}
+
+// eventOnChange records an event when the Ready condition says something else than before: a
+// warning when it is False, otherwise a normal one when it has become True. What is repeated or
+// merely in progress is no news.
+func eventOnChange(recorder record.EventRecorder, before, obj conditions.Setter, revision string) {
+	was, is := conditions.Get(before, meta.ReadyCondition), conditions.Get(obj, meta.ReadyCondition)
+	if is == nil || was != nil && was.Status == is.Status && was.Reason == is.Reason && was.Message == is.Message {
+		return
+	}
+	switch {
+	case conditions.IsFalse(obj, meta.ReadyCondition):
+		recordEvent(recorder, obj, revision, corev1.EventTypeWarning, is.Reason, is.Message)
+	case conditions.IsTrue(obj, meta.ReadyCondition):
+		recordEvent(recorder, obj, revision, corev1.EventTypeNormal, is.Reason, is.Message)
+	}
+}
+
+// recordEvent records an event with the revision it is about, in the metadata key that Flux's
+// notification-controller reads for an object of Korthweb's group.
+func recordEvent(recorder record.EventRecorder, obj conditions.Setter, revision, eventType, reason, message string) {
+	metadata := map[string]string{}
+	if revision != "" {
+		metadata[v1alpha1.GroupVersion.Group+"/"+eventv1.MetaRevisionKey] = revision
+	}
+	recorder.AnnotatedEventf(obj, metadata, eventType, reason, "%s", message)
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	apiacl "github.com/fluxcd/pkg/apis/acl"
+	runtimeCtrl "github.com/fluxcd/pkg/runtime/controller"
+	"github.com/fluxcd/pkg/runtime/jitter"
+	"github.com/fluxcd/pkg/runtime/patch"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/artifact"
+	"github.com/digihunch/korthweb/internal/emit"
+	"github.com/digihunch/korthweb/internal/render"
+)
+
+// resyncInterval is how often a Tenant is looked at though nothing woke it: it is what brings back an
+// artifact whose file was removed. It costs one rendering, in the order of a millisecond, and no
+// request. Flux retries a missing artifact more often than this.
+const resyncInterval = time.Minute
+
+// TenantReconciler turns a Tenant into a published bundle and the objects that apply it, and reports
+// what becomes of them.
+type TenantReconciler struct {
+	client.Client
+	record.EventRecorder
+	runtimeCtrl.Metrics
+
+	// Renderer, Publisher and Applier are the steps of the job.
+	Renderer  *render.Renderer
+	Publisher *artifact.Publisher
+	Applier   *emit.Applier
+
+	// Selector chooses the Tenants of this instance, by label; all of them where nil.
+	Selector labels.Selector
+
+	// DependencyRequeueInterval is how soon a Tenant that is not there yet is looked at again.
+	DependencyRequeueInterval time.Duration
+
+	// NoCrossNamespaceRefs refuses dependsOn across namespaces, as Flux's controllers do under
+	// --no-cross-namespace-refs.
+	NoCrossNamespaceRefs bool
+
+	sweeping sync.Mutex
+	swept    bool
+}
+
+// +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,resourceNames=korthweb-kustomize-applier;korthweb-helm-applier,verbs=bind
+// +kubebuilder:rbac:groups=source.toolkit.fluxcd.io,resources=externalartifacts,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=source.toolkit.fluxcd.io,resources=externalartifacts/status,verbs=get;patch
+// +kubebuilder:rbac:groups=kustomize.toolkit.fluxcd.io,resources=kustomizations,verbs=get;list;watch;create;patch;delete
+
+// Reconcile publishes and emits one Tenant and reports its health.
+func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, retErr error) {
+	start := time.Now()
+
+	if err := r.sweepOnce(ctx); err != nil {
+		return ctrl.Result{}, fmt.Errorf("cannot tidy the artifact storage: %w", err)
+	}
+
+	obj := &v1alpha1.Tenant{}
+	if err := r.Get(ctx, req.NamespacedName, obj); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if r.Selector != nil && !r.Selector.Matches(labels.Set(obj.Labels)) {
+		return ctrl.Result{}, nil
+	}
+
+	before := obj.DeepCopy()
+	patcher := patch.NewSerialPatcher(obj, r.Client)
+	defer func() {
+		if err := patchStatus(ctx, patcher, obj); err != nil {
+			retErr = kerrors.NewAggregate([]error{retErr, err})
+		}
+		r.RecordDuration(ctx, obj, start)
+		eventOnChange(r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision)
+	}()
+
+	if !obj.DeletionTimestamp.IsZero() {
+		return r.finalize(ctx, obj)
+	}
+	// The finalizer is there before anything that it has to clean up.
+	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
+		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(v1alpha1.FieldManager)); err != nil {
+			return ctrl.Result{}, fmt.Errorf("cannot add the finalizer: %w", err)
+		}
+	}
+
+	return r.reconcile(ctx, obj)
+}
+
+func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) (ctrl.Result, error) {
+	start := time.Now()
+	resolved := obj.DeepCopy()
+	resolved.SetDefaults()
+
+	// Suspended, Flux is told to change nothing, and the bundle stays the one that is out.
+	if obj.Spec.Suspend {
+		if obj.Status.Artifact == nil {
+			return ctrl.Result{}, nil
+		}
+		if _, err := r.Applier.Apply(ctx, resolved, obj.Status.Artifact); err != nil {
+			return r.emitFailed(obj, err)
+		}
+		return ctrl.Result{}, nil
+	}
+
+	// Refuse what no retry can mend.
+	if err := r.validate(resolved); err != nil {
+		markStalled(obj, err.reason, err)
+		return ctrl.Result{}, nil
+	}
+	if conflict, err := r.conflict(ctx, resolved); err != nil {
+		return ctrl.Result{}, err
+	} else if conflict != "" {
+		markStalled(obj, v1alpha1.ConflictReason, errors.New(conflict))
+		return ctrl.Result{RequeueAfter: jitter.JitteredIntervalDuration(resyncInterval)}, nil
+	}
+	bundle, err := r.Renderer.Render(resolved)
+	if err != nil {
+		var invalid *render.Error
+		if errors.As(err, &invalid) {
+			markStalled(obj, v1alpha1.InvalidDefinitionReason, err)
+		} else {
+			markStalled(obj, v1alpha1.RenderFailedReason, err)
+		}
+		return ctrl.Result{}, nil
+	}
+
+	// Publish the bundle, then hand it to Flux.
+	files, err := bundle.Files()
+	if err != nil {
+		markStalled(obj, v1alpha1.RenderFailedReason, err)
+		return ctrl.Result{}, nil
+	}
+	published, err := r.Publisher.Publish(ctx, resolved, files, obj.Annotations[v1alpha1.RevisionAnnotation])
+	if err != nil {
+		markFailed(obj, v1alpha1.PublishFailedReason, err)
+		return ctrl.Result{}, err
+	}
+	emitted, err := r.Applier.Apply(ctx, resolved, published)
+	if err != nil {
+		return r.emitFailed(obj, err)
+	}
+	if obj.Status.LastAttemptedRevision != published.Revision {
+		recordEvent(r.EventRecorder, obj, published.Revision, corev1.EventTypeNormal, "Published",
+			"published revision "+published.Revision)
+	}
+	obj.Status.Artifact = published
+	obj.Status.LastAttemptedRevision = published.Revision
+	obj.Status.Inventory = emitted.Inventory
+	obj.Status.URLs = urls(resolved)
+
+	// Report what Flux makes of it.
+	ready, err := r.assess(ctx, obj, time.Since(start))
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !ready {
+		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
+	}
+	return ctrl.Result{RequeueAfter: jitter.JitteredIntervalDuration(resyncInterval)}, nil
+}
+
+// refusal is why a definition may not be published, with the reason for its condition.
+type refusal struct {
+	reason  string
+	message string
+}
+
+func (r *refusal) Error() string { return r.message }
+
+// validate refuses what depends on where the Tenant is. All else was checked by the apiserver and when
+// the file was read.
+func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
+	if resolved.Spec.Namespace == resolved.Namespace {
+		return &refusal{v1alpha1.InvalidDefinitionReason, fmt.Sprintf(
+			"spec.namespace: %s is the platform's own namespace; a tenant needs one for itself", resolved.Spec.Namespace)}
+	}
+	if !r.NoCrossNamespaceRefs {
+		return nil
+	}
+	for i, d := range resolved.Spec.DependsOn {
+		if d.Namespace != "" && d.Namespace != resolved.Namespace {
+			return &refusal{apiacl.AccessDeniedReason, fmt.Sprintf(
+				"spec.dependsOn[%d]: Kustomization %s/%s is in another namespace, which --no-cross-namespace-refs forbids", i, d.Namespace, d.Name)}
+		}
+	}
+	return nil
+}
+
+// emitFailed says why the emitted objects could not be written and when that is tried again.
+func (r *TenantReconciler) emitFailed(obj *v1alpha1.Tenant, err error) (ctrl.Result, error) {
+	reason := emit.Reason(err)
+	markFailed(obj, reason, err)
+	if reason == v1alpha1.EmitFailedReason {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: jitter.JitteredIntervalDuration(resyncInterval)}, nil
+}
+
+// urls returns the addresses that the facility is reached at.
+func urls(resolved *v1alpha1.Tenant) []string {
+	ingress := resolved.Spec.Ingress
+	return []string{
+		"https://" + string(ingress.Web.Host),
+		fmt.Sprintf("dicom+tls://%s:%d", ingress.DICOM.Host, ingress.DICOM.Port),
+	}
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// finalize takes a tenant down in the order in which nothing is needed any more. What acts for the
+// tenant stays until Flux has pruned; the Tenant stays until all of it is done.
+func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (ctrl.Result, error) {
+	if !controllerutil.ContainsFinalizer(obj, v1alpha1.Finalizer) {
+		return ctrl.Result{}, nil
+	}
+	resolved := obj.DeepCopy()
+	resolved.SetDefaults()
+
+	done, waitingFor, err := r.Applier.Remove(ctx, resolved)
+	if err != nil {
+		markFailed(obj, meta.PruneFailedReason, err)
+		return ctrl.Result{}, err
+	}
+	if !done {
+		message := fmt.Sprintf("removing: waiting for %s to be gone", waitingFor)
+		conditions.MarkReconciling(obj, v1alpha1.RemovingReason, "%s", message)
+		conditions.MarkUnknown(obj, meta.ReadyCondition, v1alpha1.RemovingReason, "%s", message)
+		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
+	}
+	if err := r.Publisher.Remove(resolved); err != nil {
+		markFailed(obj, meta.PruneFailedReason, err)
+		return ctrl.Result{}, err
+	}
+	controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer)
+	return ctrl.Result{}, nil
+}

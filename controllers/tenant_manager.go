@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/runtime/predicates"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+// claimIndex finds Tenants by what they claim: a host, a namespace, an address.
+const claimIndex = "spec.claims"
+
+// SetupWithManager registers the reconciler, with watches that wake one Tenant for one object: its
+// own, or one that carries its labels.
+func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, rateLimiter workqueue.TypedRateLimiter[reconcile.Request]) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.Tenant{}, claimIndex, func(obj client.Object) []string {
+		return tenant.Claims(resolve(obj.(*v1alpha1.Tenant)))
+	})
+	if err != nil {
+		return fmt.Errorf("cannot index Tenants by their claims: %w", err)
+	}
+	c, err := ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.Tenant{}, builder.WithPredicates(predicate.Or(
+			predicate.GenerationChangedPredicate{},
+			predicate.LabelChangedPredicate{},
+			annotationChanged(v1alpha1.RevisionAnnotation),
+			predicates.ReconcileRequestedPredicate{},
+		))).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
+		Watches(&corev1.ServiceAccount{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
+		Watches(&rbacv1.RoleBinding{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
+		WithOptions(controller.Options{RateLimiter: rateLimiter}).
+		Build(r)
+	if err != nil {
+		return err
+	}
+	for _, emitted := range []client.Object{&sourcev1.ExternalArtifact{}, &kustomizev1.Kustomization{}} {
+		if err := watchWhenServed(mgr, c, emitted, handler.EnqueueRequestsFromMapFunc(tenantOf)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepOnce throws away, before the first reconciliation, the archives of Tenants that are gone and
+// what else a kill may have left.
+func (r *TenantReconciler) sweepOnce(ctx context.Context) error {
+	r.sweeping.Lock()
+	defer r.sweeping.Unlock()
+	if r.swept {
+		return nil
+	}
+	list := &v1alpha1.TenantList{}
+	if err := r.List(ctx, list); err != nil {
+		return fmt.Errorf("cannot list Tenants: %w", err)
+	}
+	known := map[types.NamespacedName]bool{}
+	for i := range list.Items {
+		known[client.ObjectKeyFromObject(&list.Items[i])] = true
+	}
+	err := r.Publisher.Sweep(ctx, func(namespace, name string) bool {
+		return known[types.NamespacedName{Namespace: namespace, Name: name}]
+	})
+	r.swept = err == nil
+	return err
+}
+
+// tenantOf returns the Tenant that an emitted object was created for.
+func tenantOf(_ context.Context, obj client.Object) []reconcile.Request {
+	l := obj.GetLabels()
+	key := types.NamespacedName{Namespace: l[v1alpha1.TenantNamespaceLabel], Name: l[v1alpha1.TenantLabel]}
+	if key.Namespace == "" || key.Name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: key}}
+}
+
+// conflict says which older Tenant holds what resolved claims, or nothing.
+func (r *TenantReconciler) conflict(ctx context.Context, resolved *v1alpha1.Tenant) (string, error) {
+	claimants := []v1alpha1.Tenant{*resolved}
+	for _, claim := range tenant.Claims(resolved) {
+		list := &v1alpha1.TenantList{}
+		if err := r.List(ctx, list, client.MatchingFields{claimIndex: claim}); err != nil {
+			return "", fmt.Errorf("cannot list the Tenants that claim %s: %w", claim, err)
+		}
+		for i := range list.Items {
+			if list.Items[i].UID != resolved.UID {
+				claimants = append(claimants, *resolve(&list.Items[i]))
+			}
+		}
+	}
+	for _, problem := range tenant.Conflicts(claimants) {
+		if problem.Tenant == resolved.Name {
+			return problem.Message, nil
+		}
+	}
+	return "", nil
+}
+
+// resolve returns a Tenant with its defaults.
+func resolve(t *v1alpha1.Tenant) *v1alpha1.Tenant {
+	t = t.DeepCopy()
+	t.SetDefaults()
+	return t
+}

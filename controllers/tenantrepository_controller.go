@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	runtimeCtrl "github.com/fluxcd/pkg/runtime/controller"
+	"github.com/fluxcd/pkg/runtime/jitter"
+	"github.com/fluxcd/pkg/runtime/patch"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/source"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+// TenantRepositoryReconciler takes over revisions of tenant definitions: it reads a source, resolves
+// its files and writes the Tenants that changed.
+type TenantRepositoryReconciler struct {
+	client.Client
+	record.EventRecorder
+	runtimeCtrl.Metrics
+
+	// Selector chooses the TenantRepositories of this instance, by label; all of them where nil.
+	Selector labels.Selector
+
+	// readings holds what was last read for each TenantRepository, by namespace and name, so that a
+	// wake-up by a Tenant reads no source.
+	readings sync.Map
+}
+
+// reading is one revision of a source as it was read.
+type reading struct {
+	uid         types.UID
+	revision    string
+	result      *tenant.Result
+	generation  int64
+	requestedAt string
+	nextRead    time.Time
+}
+
+// +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenantrepositories,verbs=get;list;watch
+// +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenantrepositories/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=source.toolkit.fluxcd.io,resources=gitrepositories;ocirepositories;buckets,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+
+// Reconcile takes over the source's newest revision and reports on its tenants.
+func (r *TenantRepositoryReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, retErr error) {
+	start := time.Now()
+
+	obj := &v1alpha1.TenantRepository{}
+	if err := r.Get(ctx, req.NamespacedName, obj); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.readings.Delete(req.NamespacedName)
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !obj.DeletionTimestamp.IsZero() || r.Selector != nil && !r.Selector.Matches(labels.Set(obj.Labels)) {
+		return ctrl.Result{}, nil
+	}
+	if obj.Spec.Suspend {
+		ctrl.LoggerFrom(ctx).Info("Reconciliation is suspended for this object")
+		return ctrl.Result{}, nil
+	}
+
+	before := obj.DeepCopy()
+	patcher := patch.NewSerialPatcher(obj, r.Client)
+	defer func() {
+		if err := patchStatus(ctx, patcher, obj); err != nil {
+			retErr = kerrors.NewAggregate([]error{retErr, err})
+		}
+		r.RecordDuration(ctx, obj, start)
+		eventOnChange(r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision)
+	}()
+
+	return r.reconcile(ctx, obj)
+}
+
+func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha1.TenantRepository) (ctrl.Result, error) {
+	start := time.Now()
+
+	tenants, err := r.listTenants(ctx, obj)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+
+	// Read the definitions. Whatever is wrong with the source, the tenants stay as they are.
+	read, err := r.read(ctx, obj, tenants.all)
+	if err != nil {
+		r.reportSourceFailure(obj, tenants.own, err)
+		return ctrl.Result{RequeueAfter: obj.GetRetryInterval()}, nil
+	}
+	obj.Status.LastAttemptedRevision = read.revision
+
+	// Write the tenants that changed, each for itself.
+	problems, err := r.applyTenants(ctx, obj, read, tenants)
+	if err != nil {
+		markFailed(obj, meta.ReconciliationFailedReason, err)
+		return ctrl.Result{}, err
+	}
+	problems = append(append([]v1alpha1.Problem{}, read.result.Problems...), problems...)
+
+	// Remove the tenants that are gone from the definitions, as far as that is allowed.
+	refusal, err := r.removeTenants(ctx, obj, read, tenants.own)
+	if err != nil {
+		markFailed(obj, meta.PruneFailedReason, err)
+		return ctrl.Result{}, err
+	}
+
+	// Report.
+	if tenants, err = r.listTenants(ctx, obj); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.report(obj, read.revision, tenants.own, problems, refusal, time.Since(start))
+	return ctrl.Result{RequeueAfter: max(time.Until(read.nextRead), time.Second)}, nil
+}
+
+// read returns the definitions of the source's newest revision, from memory unless a look at the
+// source is due.
+func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, all []v1alpha1.Tenant) (*reading, error) {
+	requestedAt, _ := meta.ReconcileAnnotationValue(obj.GetAnnotations())
+	last := r.lastReading(obj)
+	lastRevision := ""
+	if last != nil {
+		recent := last.requestedAt == requestedAt && time.Now().Before(last.nextRead)
+		if recent && obj.Spec.Git != nil {
+			return last, nil
+		}
+		// A conflict is judged against the tenants of other repositories, which may be gone since.
+		if recent || !hasConflict(last.result.Problems) {
+			lastRevision = last.revision
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, obj.GetTimeout())
+	defer cancel()
+	snapshot, err := r.fetch(ctx, obj, lastRevision)
+	nextRead := time.Now().Add(jitter.JitteredIntervalDuration(obj.Spec.Interval.Duration))
+	if errors.Is(err, source.ErrUnchanged) {
+		next := *last
+		next.requestedAt, next.nextRead = requestedAt, nextRead
+		r.readings.Store(client.ObjectKeyFromObject(obj), &next)
+		return &next, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer snapshot.Close()
+
+	result, err := tenant.Load(snapshot.FS, tenant.Options{
+		Path:           obj.Spec.Path,
+		Namespace:      obj.Namespace,
+		DependsOn:      obj.Spec.DependsOn,
+		CommonMetadata: obj.Spec.CommonMetadata,
+		Held:           all,
+	})
+	if err != nil {
+		return nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf("revision %s: %w", snapshot.Revision, err)}
+	}
+	if len(result.Definitions) == 0 && len(result.Problems) == 0 {
+		return nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf(
+			"revision %s: no tenant is defined under %s; nothing was removed", snapshot.Revision, obj.Spec.Path)}
+	}
+	read := &reading{
+		uid:         obj.UID,
+		revision:    snapshot.Revision,
+		result:      result,
+		generation:  obj.Generation,
+		requestedAt: requestedAt,
+		nextRead:    nextRead,
+	}
+	r.readings.Store(client.ObjectKeyFromObject(obj), read)
+	return read, nil
+}
+
+// fetch returns the source's newest revision, or source.ErrUnchanged when that is lastRevision.
+func (r *TenantRepositoryReconciler) fetch(ctx context.Context, obj *v1alpha1.TenantRepository, lastRevision string) (*source.Snapshot, error) {
+	if ref := obj.Spec.SourceRef; ref != nil {
+		return r.fetchFromSource(ctx, obj.Namespace, ref, lastRevision)
+	}
+	git := obj.Spec.Git
+	secret := map[string][]byte(nil)
+	if git.SecretRef != nil {
+		s := &corev1.Secret{}
+		key := types.NamespacedName{Namespace: obj.Namespace, Name: git.SecretRef.Name}
+		if err := r.Get(ctx, key, s); err != nil {
+			return nil, &source.Error{Reason: sourcev1.AuthenticationFailedReason, Err: fmt.Errorf("cannot read Secret %s of spec.git.secretRef: %w", key, err)}
+		}
+		secret = s.Data
+	}
+	return (&source.Git{
+		URL:     git.URL,
+		Ref:     git.Reference,
+		Secret:  secret,
+		Timeout: obj.GetTimeout(),
+	}).Fetch(ctx, lastRevision)
+}
+
+// fetchFromSource returns the artifact of a Flux source.
+func (r *TenantRepositoryReconciler) fetchFromSource(ctx context.Context, namespace string, ref *v1alpha1.SourceReference, lastRevision string) (*source.Snapshot, error) {
+	src, err := newSource(ref.Kind)
+	if err != nil {
+		return nil, &source.Error{Reason: v1alpha1.InvalidDefinitionReason, Terminal: true, Err: err}
+	}
+	key := types.NamespacedName{Namespace: namespace, Name: ref.Name}
+	if err := r.Get(ctx, key, src); err != nil {
+		if apierrors.IsNotFound(err) {
+			err = fmt.Errorf("%s %s of spec.sourceRef does not exist", ref.Kind, key)
+		}
+		return nil, &source.Error{Reason: meta.ArtifactFailedReason, Err: err}
+	}
+	artifact := src.GetArtifact()
+	if artifact == nil {
+		return nil, &source.Error{Reason: meta.ArtifactFailedReason, Err: fmt.Errorf("%s %s of spec.sourceRef has no artifact yet", ref.Kind, key)}
+	}
+	if artifact.Revision == lastRevision {
+		return nil, source.ErrUnchanged
+	}
+	return source.FetchArtifact(ctx, artifact)
+}
+
+// lastReading returns what was last read for this very spec, or nil.
+func (r *TenantRepositoryReconciler) lastReading(obj *v1alpha1.TenantRepository) *reading {
+	v, ok := r.readings.Load(client.ObjectKeyFromObject(obj))
+	if !ok {
+		return nil
+	}
+	last := v.(*reading)
+	if last.uid != obj.UID || last.generation != obj.Generation {
+		return nil
+	}
+	return last
+}
+
+func hasConflict(problems []v1alpha1.Problem) bool {
+	return slices.ContainsFunc(problems, func(p v1alpha1.Problem) bool {
+		return p.Reason == v1alpha1.ConflictReason
+	})
+}

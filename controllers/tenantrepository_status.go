@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/health"
+	"github.com/digihunch/korthweb/internal/source"
+)
+
+// reportSourceFailure says why the source could not be read; its tenants are counted as they are.
+func (r *TenantRepositoryReconciler) reportSourceFailure(obj *v1alpha1.TenantRepository, own []v1alpha1.Tenant, err error) {
+	obj.Status.Tenants, _ = health.Summarize(own)
+	reason := meta.FailedReason
+	var sourceErr *source.Error
+	if errors.As(err, &sourceErr) {
+		reason = sourceErr.Reason
+		if sourceErr.Terminal {
+			markStalled(obj, reason, err)
+			return
+		}
+	}
+	markFailed(obj, reason, err)
+}
+
+// report sums up the tenants, the problems of the revision and a refusal to remove tenants (which
+// may be nil).
+func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, revision string, own []v1alpha1.Tenant, problems []v1alpha1.Problem, refusal *removalRefusal, duration time.Duration) {
+	slices.SortStableFunc(problems, func(a, b v1alpha1.Problem) int { return cmp.Compare(a.File, b.File) })
+	obj.Status.Problems = problems[:min(len(problems), v1alpha1.MaxProblems)]
+
+	counts, summary := health.Summarize(own)
+	obj.Status.Tenants = counts
+	obj.Status.LastAppliedRevision = revision
+
+	switch {
+	case refusal != nil:
+		markFailed(obj, refusal.reason, errors.New(summary+"; "+refusal.message))
+	case len(problems) > 0:
+		markFailed(obj, v1alpha1.ProblemsFoundReason, errors.New(summary+"; "+describeProblems(problems)))
+	case counts.Failed > 0:
+		markFailed(obj, v1alpha1.TenantsNotReadyReason, errors.New(summary))
+	case counts.Progressing > 0:
+		conditions.Delete(obj, meta.StalledCondition)
+		conditions.MarkReconciling(obj, meta.ProgressingReason, "%s", summary)
+		conditions.MarkUnknown(obj, meta.ReadyCondition, meta.ProgressingReason, "%s", summary)
+	default:
+		conditions.MarkTrue(obj, meta.ReadyCondition, meta.SucceededReason, "%s", summary)
+		conditions.Delete(obj, meta.ReconcilingCondition)
+		conditions.Delete(obj, meta.StalledCondition)
+	}
+	recordHistory(&obj.Status.History, revision, digest.FromString(revision).String(), conditions.GetReason(obj, meta.ReadyCondition), duration)
+}
+
+// describeProblems gives the first problem in full and counts the rest.
+func describeProblems(problems []v1alpha1.Problem) string {
+	first := problems[0]
+	text := first.Message
+	if first.Field != "" {
+		text = first.Field + ": " + text
+	}
+	if first.File != "" {
+		text = first.File + ": " + text
+	}
+	if len(problems) == 1 {
+		return "1 problem: " + text
+	}
+	return fmt.Sprintf("%d problems, the first: %s", len(problems), text)
+}
+
+// recordHistory notes the outcome of a revision, once for each outcome: a steady state adds nothing.
+func recordHistory(history *meta.History, revision, digest, outcome string, duration time.Duration) {
+	if latest := history.Latest(); latest != nil && latest.Digest == digest && latest.LastReconciledStatus == outcome {
+		return
+	}
+	history.Upsert(digest, time.Now(), duration, outcome, map[string]string{"revision": revision})
+}

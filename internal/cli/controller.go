@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	artifactcfg "github.com/fluxcd/pkg/artifact/config"
+	artifactdigest "github.com/fluxcd/pkg/artifact/digest"
+	artifactserver "github.com/fluxcd/pkg/artifact/server"
+	"github.com/fluxcd/pkg/artifact/storage"
+	"github.com/fluxcd/pkg/runtime/acl"
+	runtimeclient "github.com/fluxcd/pkg/runtime/client"
+	runtimectrl "github.com/fluxcd/pkg/runtime/controller"
+	"github.com/fluxcd/pkg/runtime/events"
+	"github.com/fluxcd/pkg/runtime/jitter"
+	"github.com/fluxcd/pkg/runtime/leaderelection"
+	"github.com/fluxcd/pkg/runtime/logger"
+	"github.com/fluxcd/pkg/runtime/metrics"
+	"github.com/fluxcd/pkg/runtime/pprof"
+	"github.com/fluxcd/pkg/runtime/probes"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	ctrlcache "sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlcfg "sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/controllers"
+	"github.com/digihunch/korthweb/gitops/bundles"
+	"github.com/digihunch/korthweb/internal/artifact"
+	"github.com/digihunch/korthweb/internal/emit"
+	"github.com/digihunch/korthweb/internal/render"
+)
+
+// controllerName is the name that metrics, events and the leader election go by.
+const controllerName = "korthweb"
+
+// controllerOptions are the flags of `korthweb controller`: Flux's own, with Flux's names.
+type controllerOptions struct {
+	metricsAddr       string
+	eventsAddr        string
+	healthAddr        string
+	concurrent        int
+	requeueDependency time.Duration
+
+	acl            acl.Options
+	artifact       artifactcfg.Options
+	client         runtimeclient.Options
+	jitter         jitter.IntervalOptions
+	leaderElection leaderelection.Options
+	log            logger.Options
+	rateLimiter    runtimectrl.RateLimiterOptions
+	watch          runtimectrl.WatchOptions
+}
+
+func controllerCommand() *cobra.Command {
+	o := &controllerOptions{}
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Run the controller",
+		Long: `Run the controller in the cluster of the current kubeconfig or service account.
+
+It needs Flux's kustomize-controller and helm-controller, started with --feature-gates=ExternalArtifact=true.`,
+		Example: `  # As the Deployment in config/manager does
+  korthweb controller --watch-all-namespaces --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.
+
+  # Out of the cluster, for a try
+  RUNTIME_NAMESPACE=flux-system korthweb controller --enable-leader-election=false --storage-path=/tmp/korthweb`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return o.run(ctrl.SetupSignalHandler()) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.metricsAddr, "metrics-addr", ":8080", "The address the metric endpoint binds to.")
+	f.StringVar(&o.eventsAddr, "events-addr", "", "The address of the events receiver.")
+	f.StringVar(&o.healthAddr, "health-addr", ":9440", "The address the health endpoint binds to.")
+	f.IntVar(&o.concurrent, "concurrent", 4, "The number of concurrent reconciles per controller.")
+	f.DurationVar(&o.requeueDependency, "requeue-dependency", 30*time.Second, "The interval at which tenants that are not ready are reevaluated.")
+	o.acl.BindFlags(f)
+	o.artifact.BindFlags(f)
+	o.client.BindFlags(f)
+	o.jitter.BindFlags(f)
+	o.leaderElection.BindFlags(f)
+	o.log.BindFlags(f)
+	o.rateLimiter.BindFlags(f)
+	o.watch.BindFlags(f)
+	return cmd
+}
+
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(sourcev1.AddToScheme(scheme))
+	utilruntime.Must(kustomizev1.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	return scheme
+}
+
+func (o *controllerOptions) run(ctx context.Context) error {
+	logger.SetLogger(logger.NewLogger(o.log))
+	log := ctrl.Log.WithName("setup")
+
+	if err := o.jitter.SetGlobalJitter(nil); err != nil {
+		return fmt.Errorf("--interval-jitter-percentage: %w", err)
+	}
+	algorithm, err := artifactdigest.AlgorithmForName(o.artifact.ArtifactDigestAlgo)
+	if err != nil {
+		return fmt.Errorf("--artifact-digest-algo: %w", err)
+	}
+	artifactdigest.Canonical = algorithm
+	store, err := storage.New(&o.artifact)
+	if err != nil {
+		return fmt.Errorf("--storage-path: %w", err)
+	}
+	renderer, err := render.New(bundles.FS)
+	if err != nil {
+		return fmt.Errorf("the embedded bundles: %w", err)
+	}
+	selector, err := runtimectrl.GetWatchSelector(o.watch)
+	if err != nil {
+		return fmt.Errorf("--watch-label-selector: %w", err)
+	}
+
+	mgr, err := ctrl.NewManager(runtimeclient.GetConfigOrDie(o.client), o.managerOptions())
+	if err != nil {
+		return fmt.Errorf("cannot set up the manager: %w", err)
+	}
+	probes.SetupChecks(mgr, log)
+	recorder, err := events.NewRecorder(mgr, ctrl.Log, o.eventsAddr, controllerName)
+	if err != nil {
+		return fmt.Errorf("--events-addr: %w", err)
+	}
+	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
+
+	if err := (&controllers.TenantRepositoryReconciler{
+		Client:        mgr.GetClient(),
+		EventRecorder: recorder,
+		Metrics:       measured,
+		Selector:      selector,
+	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
+		return fmt.Errorf("cannot set up the TenantRepository controller: %w", err)
+	}
+	if err := (&controllers.TenantReconciler{
+		Client:                    mgr.GetClient(),
+		EventRecorder:             recorder,
+		Metrics:                   measured,
+		Renderer:                  renderer,
+		Publisher:                 artifact.NewPublisher(store),
+		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader()),
+		Selector:                  selector,
+		DependencyRequeueInterval: o.requeueDependency,
+		NoCrossNamespaceRefs:      o.acl.NoCrossNamespaceRefs,
+	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
+		return fmt.Errorf("cannot set up the Tenant controller: %w", err)
+	}
+
+	// Only the leader's storage is whole, so only the leader serves it.
+	serverFailed := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-mgr.Elected():
+		}
+		log.Info("starting artifact server", "address", o.artifact.StorageAddress)
+		if err := artifactserver.Start(ctx, &o.artifact); err != nil {
+			serverFailed <- fmt.Errorf("artifact server on --storage-addr %s: %w", o.artifact.StorageAddress, err)
+			cancel()
+		}
+	}()
+
+	log.Info("starting manager", "version", Version)
+	if err := mgr.Start(ctx); err != nil {
+		return err
+	}
+	select {
+	case err := <-serverFailed:
+		return err
+	default:
+		return nil
+	}
+}
+
+func (o *controllerOptions) managerOptions() ctrl.Options {
+	leaderElectionID := controllerName + "-leader-election"
+	if o.watch.LabelSelector != "" {
+		leaderElectionID = leaderelection.GenerateID(leaderElectionID, o.watch.LabelSelector)
+	}
+	emitted := labels.SelectorFromSet(labels.Set{"app.kubernetes.io/managed-by": v1alpha1.FieldManager})
+	everywhere := map[string]ctrlcache.Config{metav1.NamespaceAll: {}}
+	options := ctrl.Options{
+		Scheme: newScheme(),
+		Metrics: metricsserver.Options{
+			BindAddress:   o.metricsAddr,
+			ExtraHandlers: pprof.GetHandlers(),
+		},
+		HealthProbeBindAddress:        o.healthAddr,
+		LeaderElection:                o.leaderElection.Enable,
+		LeaderElectionReleaseOnCancel: o.leaderElection.ReleaseOnCancel,
+		LeaseDuration:                 &o.leaderElection.LeaseDuration,
+		RenewDeadline:                 &o.leaderElection.RenewDeadline,
+		RetryPeriod:                   &o.leaderElection.RetryPeriod,
+		LeaderElectionID:              leaderElectionID,
+		Logger:                        ctrl.Log,
+		Client: client.Options{Cache: &client.CacheOptions{
+			DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}},
+		}},
+		Cache: ctrlcache.Options{
+			DefaultTransform: ctrlcache.TransformStripManagedFields(),
+			ByObject: map[client.Object]ctrlcache.ByObject{
+				&corev1.Namespace{}:          {Label: emitted},
+				&corev1.ServiceAccount{}:     {Label: emitted, Namespaces: everywhere},
+				&rbacv1.RoleBinding{}:        {Label: emitted, Namespaces: everywhere},
+				&kustomizev1.Kustomization{}: {Label: emitted},
+			},
+		},
+		Controller: ctrlcfg.Controller{
+			MaxConcurrentReconciles: o.concurrent,
+			RecoverPanic:            ptr.To(true),
+		},
+	}
+	if !o.watch.AllNamespaces {
+		options.Cache.DefaultNamespaces = map[string]ctrlcache.Config{os.Getenv(runtimectrl.EnvRuntimeNamespace): {}}
+	}
+	return options
+}
