@@ -5,15 +5,22 @@
 package health
 
 import (
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
+
+// MaxMessageLength is the longest message of a layer or condition in bytes. Flux's own may be 20,000
+// long, with a line per object; a table of tenants shows one line.
+const MaxMessageLength = 400
 
 // Input is all that an assessment depends on.
 type Input struct {
@@ -36,44 +43,125 @@ type Input struct {
 
 // Result is the outcome of an assessment.
 type Result struct {
-	// Conditions are Ready and Healthy, and Reconciling or Stalled where they apply. A condition of these
-	// four that is not in it does not apply.
+	// Conditions are Ready and Healthy, and Reconciling while Ready is not True. A condition of
+	// Ready, Healthy, Reconciling and Stalled that is not in it does not apply.
 	Conditions []metav1.Condition
 
 	// Layers in the order in which they are applied.
 	Layers []v1alpha1.LayerStatus
 
-	// LastAppliedRevision is the published revision when both layers applied it and are healthy, and
-	// otherwise what the tenant's status had.
+	// LastAppliedRevision is the published revision when both layers have applied it and are healthy,
+	// and otherwise what the tenant's status had.
 	LastAppliedRevision string
 }
 
-// ObjectRef names an object that is worth reading.
-type ObjectRef struct {
-	schema.GroupVersionKind
-	Namespace, Name string
+// Assess says how a tenant is.
+//
+// Ready becomes True when both layers' Kustomizations are observed in their current generation, Ready,
+// and have applied exactly the published revision. It is False when one of them has failed with that
+// revision and Unknown otherwise; either way Reconciling is True, because Flux goes on trying. The
+// message names the first layer that is not ready, and in it the object.
+//
+// Flux applies and checks each layer again at every interval, and is Unknown meanwhile. That takes
+// nothing from a Tenant that is Ready: it stays so until a check fails, and so a steady state writes
+// nothing.
+//
+// Healthy says the same of the objects that are there, of whichever revision.
+func Assess(in Input) Result {
+	dependency := assessLayer(in, v1alpha1.DependencyLayer, in.Dependency, false)
+	application := assessLayer(in, v1alpha1.ApplicationLayer, in.Application, dependency.ready == metav1.ConditionTrue)
+	layers := []layer{dependency, application}
+
+	r := Result{LastAppliedRevision: in.Tenant.Status.LastAppliedRevision}
+	for _, l := range layers {
+		r.Layers = append(r.Layers, v1alpha1.LayerStatus{Name: l.name, Ready: l.ready, Revision: l.revision, Message: l.message})
+	}
+
+	ready := worst(layers, func(l layer) metav1.ConditionStatus { return l.ready })
+	if ready == nil {
+		r.LastAppliedRevision = in.Revision
+		r.add(in, meta.ReadyCondition, metav1.ConditionTrue, meta.ReconciliationSucceededReason, "Applied revision: "+in.Revision)
+	} else {
+		message := shorten(ready.name + ": " + ready.message)
+		reconciling := meta.ProgressingReason
+		if ready.ready == metav1.ConditionFalse {
+			reconciling = meta.ProgressingWithRetryReason
+		}
+		r.add(in, meta.ReadyCondition, ready.ready, ready.reason, message)
+		r.add(in, meta.ReconcilingCondition, metav1.ConditionTrue, reconciling, message)
+	}
+
+	healthy := worst(layers, func(l layer) metav1.ConditionStatus { return l.healthy })
+	if healthy == nil {
+		r.add(in, meta.HealthyCondition, metav1.ConditionTrue, meta.SucceededReason, "All objects are healthy")
+	} else {
+		reason := meta.ProgressingReason
+		if healthy.healthy == metav1.ConditionFalse {
+			reason = meta.HealthCheckFailedReason
+		}
+		r.add(in, meta.HealthyCondition, healthy.healthy, reason, shorten(healthy.name+": "+healthy.message))
+	}
+	return r
 }
 
-// MaxWanted is the most objects that Wanted names for one layer.
-const MaxWanted = 20
+func (r *Result) add(in Input, kind string, status metav1.ConditionStatus, reason, message string) {
+	r.Conditions = append(r.Conditions, metav1.Condition{
+		Type:               kind,
+		Status:             status,
+		Reason:             reason,
+		Message:            message,
+		ObservedGeneration: in.Tenant.Generation,
+		LastTransitionTime: metav1.NewTime(in.Now.UTC().Truncate(time.Second)),
+	})
+}
 
-// Wanted names the objects of a layer that say why it is not ready: those in its Kustomization's
-// inventory whose kind reports a state, at most MaxWanted. It is empty for a layer that is ready at
-// revision, so a healthy tenant costs no read.
-func Wanted(k *kustomizev1.Kustomization, revision string) []ObjectRef { return nil }
-
-// Assess says how a tenant is.
-func Assess(in Input) Result { return Result{} }
-
-// SetOn writes the result to a tenant's status. A condition keeps its transition time while its status,
-// reason and message stay; the observed generation of each becomes the tenant's.
-func (r Result) SetOn(tenant *v1alpha1.Tenant) {}
+// worst returns the first layer that has failed, or else the first that is unknown, or else nil.
+func worst(layers []layer, of func(layer) metav1.ConditionStatus) *layer {
+	for _, status := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown} {
+		for i := range layers {
+			if of(layers[i]) == status {
+				return &layers[i]
+			}
+		}
+	}
+	return nil
+}
 
 // Ready says whether the Ready condition is True.
-func (r Result) Ready() bool { return false }
+func (r Result) Ready() bool { return apimeta.IsStatusConditionTrue(r.Conditions, meta.ReadyCondition) }
 
-// Summarize counts tenants by their state and puts the counts into a sentence:
-// 412 tenants: 410 ready, 1 progressing, 1 failed (mhr).
-func Summarize(tenants []v1alpha1.Tenant) (v1alpha1.TenantCounts, string) {
-	return v1alpha1.TenantCounts{}, ""
+// SetOn writes the result to a tenant's status. A condition keeps its transition time while its status,
+// reason and message stay, as Flux has it.
+func (r Result) SetOn(tenant *v1alpha1.Tenant) {
+	owned := map[string]bool{meta.ReadyCondition: true, meta.HealthyCondition: true, meta.ReconcilingCondition: true, meta.StalledCondition: true}
+	var conditions []metav1.Condition
+	for _, c := range r.Conditions {
+		if old := apimeta.FindStatusCondition(tenant.Status.Conditions, c.Type); old != nil &&
+			old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		conditions = append(conditions, c)
+	}
+	for _, c := range tenant.Status.Conditions {
+		if !owned[c.Type] {
+			conditions = append(conditions, c)
+		}
+	}
+	tenant.Status.Conditions = conditions
+	tenant.Status.Layers = r.Layers
+	tenant.Status.LastAppliedRevision = r.LastAppliedRevision
+}
+
+// shorten makes one line of at most MaxMessageLength bytes.
+func shorten(message string) string {
+	message = strings.Join(strings.Fields(message), " ")
+	if len(message) <= MaxMessageLength {
+		return message
+	}
+	const ellipsis = "…"
+	end := MaxMessageLength - len(ellipsis)
+	for end > 0 && !utf8.RuneStart(message[end]) {
+		end--
+	}
+	return message[:end] + ellipsis
 }
