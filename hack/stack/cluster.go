@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/digihunch/korthweb/hack/stack/internal/gomod"
 )
 
 // The modules of Flux's CRDs: the very modules that its controllers are built from.
@@ -33,21 +35,21 @@ var assetCRDs = map[string]string{
 // prepareCluster installs the CRDs and creates the namespace of Flux.
 func (s *Stack) prepareCluster(ctx context.Context) error {
 	begin := time.Now()
-	root, err := repoRoot()
+	root, err := gomod.Root()
 	if err != nil {
-		return err
+		return fmt.Errorf("stack: %w", err)
 	}
 	modules := make([]string, 0, len(assetCRDs))
 	for module := range assetCRDs {
 		modules = append(modules, module)
 	}
-	dirs, err := moduleDirs(ctx, assetsModule, modules...)
+	found, err := gomod.Download(ctx, gomod.Assets, modules...)
 	if err != nil {
-		return err
+		return fmt.Errorf("stack: %w", err)
 	}
 	paths := []string{filepath.Join(root, "config", "crd", "bases")}
 	for module, sub := range assetCRDs {
-		paths = append(paths, filepath.Join(dirs[module], sub))
+		paths = append(paths, filepath.Join(found[module].Dir, sub))
 	}
 	if !s.opts.WithoutFluxCRDs {
 		fluxPaths, err := fluxCRDs(ctx)
@@ -84,13 +86,13 @@ func (s *Stack) InstallFluxCRDs(ctx context.Context) error {
 }
 
 func fluxCRDs(ctx context.Context) ([]string, error) {
-	dirs, err := moduleDirs(ctx, programsModule, sourceModule, kustomizeModule, helmModule)
+	modules, err := gomod.Download(ctx, gomod.Programs, sourceModule, kustomizeModule, helmModule)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("stack: %w", err)
 	}
 	var paths []string
-	for _, dir := range dirs {
-		paths = append(paths, filepath.Join(dir, "config", "crd", "bases"))
+	for _, module := range modules {
+		paths = append(paths, filepath.Join(module.Dir, "config", "crd", "bases"))
 	}
 	return paths, nil
 }

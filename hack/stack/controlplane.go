@@ -11,10 +11,10 @@ import (
 
 // startControlPlane starts etcd, then the apiserver, and makes the administrator's kubeconfig.
 func (s *Stack) startControlPlane(ctx context.Context) error {
-	var err error
-	if s.pki, err = newPKI(filepath.Join(s.dir, "pki")); err != nil {
+	if err := s.createIdentities(); err != nil {
 		return err
 	}
+	var err error
 	ports := make([]int, 3)
 	for i := range ports {
 		if ports[i], err = freePort(); err != nil {
@@ -48,11 +48,11 @@ func (s *Stack) startControlPlane(ctx context.Context) error {
 		"--advertise-address="+loopback,
 		// The API refuses loopback addresses in endpoints, and no pod would use them.
 		"--endpoint-reconciler-type=none",
-		"--tls-cert-file="+s.pki.path("apiserver.crt"), "--tls-private-key-file="+s.pki.path("apiserver.key"),
-		"--client-ca-file="+s.pki.path("ca.crt"),
+		"--tls-cert-file="+s.pkiPath("apiserver.crt"), "--tls-private-key-file="+s.pkiPath("apiserver.key"),
+		"--client-ca-file="+s.pkiPath("ca.crt"),
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-		"--service-account-signing-key-file="+s.pki.path("sa.key"),
-		"--service-account-key-file="+s.pki.path("sa.key"),
+		"--service-account-signing-key-file="+s.pkiPath("sa.key"),
+		"--service-account-key-file="+s.pkiPath("sa.key"),
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--authorization-mode=Node,RBAC",
 		"--allow-privileged=true",
@@ -61,12 +61,13 @@ func (s *Stack) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.admin, err = s.pki.clientConfig(s.apiURL, "stack-admin", "system:masters"); err != nil {
+	if s.admin, err = s.clientConfig(adminUser, adminGroup); err != nil {
 		return err
 	}
 	// No client of a local test server should wait for its own rate limiter.
 	s.admin.QPS = -1
-	return writeKubeconfig(s.Kubeconfig(), s.admin, "stack-admin")
+	_, err = s.writeKubeconfig(s.admin, adminUser)
+	return err
 }
 
 // startWorkloads starts what makes pods run and claims bind.
@@ -81,11 +82,11 @@ func (s *Stack) startWorkloads(ctx context.Context) error {
 	}
 	err = s.runOwn(ctx, ControllerManager, "https://"+address(port)+"/healthz",
 		"--kubeconfig="+cmConfig, "--authentication-kubeconfig="+cmConfig, "--authorization-kubeconfig="+cmConfig,
-		"--bind-address="+loopback, fmt.Sprintf("--secure-port=%d", port), "--cert-dir="+filepath.Join(s.dir, "pki", "kcm"),
+		"--bind-address="+loopback, fmt.Sprintf("--secure-port=%d", port), "--cert-dir="+s.pkiPath(ControllerManager),
 		"--leader-elect=false",
 		"--use-service-account-credentials",
-		"--service-account-private-key-file="+s.pki.path("sa.key"),
-		"--root-ca-file="+s.pki.path("ca.crt"),
+		"--service-account-private-key-file="+s.pkiPath("sa.key"),
+		"--root-ca-file="+s.pkiPath("ca.crt"),
 		"--service-cluster-ip-range=10.96.0.0/16",
 	)
 	if err != nil {
@@ -101,7 +102,7 @@ func (s *Stack) startWorkloads(ctx context.Context) error {
 	}
 	err = s.runOwn(ctx, Scheduler, "https://"+address(port)+"/readyz",
 		"--kubeconfig="+schedConfig, "--authentication-kubeconfig="+schedConfig, "--authorization-kubeconfig="+schedConfig,
-		"--bind-address="+loopback, fmt.Sprintf("--secure-port=%d", port), "--cert-dir="+filepath.Join(s.dir, "pki", "scheduler"),
+		"--bind-address="+loopback, fmt.Sprintf("--secure-port=%d", port), "--cert-dir="+s.pkiPath(Scheduler),
 		"--leader-elect=false",
 	)
 	if err != nil {

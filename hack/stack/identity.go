@@ -5,6 +5,7 @@ package stack
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,17 +13,60 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/utils/ptr"
+
+	"github.com/digihunch/korthweb/hack/stack/internal/pki"
 )
+
+// adminUser is in a group that RBAC does not limit.
+const adminUser, adminGroup = "stack-admin", "system:masters"
+
+func (s *Stack) pkiPath(name string) string { return filepath.Join(s.dir, "pki", name) }
+
+// createIdentities makes the authority of the apiserver and its clients, and the
+// files that the apiserver reads. Those of an earlier stack in the same directory
+// are overwritten.
+func (s *Stack) createIdentities() error {
+	authority, err := pki.New()
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	server, err := authority.Server()
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	tokens, err := pki.SigningKey()
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	s.authority = authority
+	if err := os.MkdirAll(s.pkiPath(""), 0o700); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	for name, data := range map[string][]byte{
+		"ca.crt":        authority.CA,
+		"apiserver.crt": server.Cert,
+		"apiserver.key": server.Key,
+		"sa.key":        tokens,
+	} {
+		if err := os.WriteFile(s.pkiPath(name), data, 0o600); err != nil {
+			return fmt.Errorf("stack: %w", err)
+		}
+	}
+	return nil
+}
 
 // UserConfig returns a client configuration, and the path of a kubeconfig with the
 // same content, for a user in groups. The user has the rights that RBAC gives it.
 func (s *Stack) UserConfig(user string, groups ...string) (*rest.Config, string, error) {
-	cfg, err := s.pki.clientConfig(s.apiURL, user, groups...)
+	cfg, err := s.clientConfig(user, groups...)
 	if err != nil {
 		return nil, "", err
 	}
-	return s.withKubeconfig(cfg, user)
+	path, err := s.writeKubeconfig(cfg, user)
+	return cfg, path, err
 }
 
 // ServiceAccountConfig returns a client configuration, and the path of a kubeconfig
@@ -35,23 +79,48 @@ func (s *Stack) ServiceAccountConfig(ctx context.Context, namespace, name string
 		return nil, "", fmt.Errorf("stack: %w", err)
 	}
 	token, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, &authenticationv1.TokenRequest{
-		Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To(int64(certLifetime.Seconds()))},
+		Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To(int64(pki.Lifetime.Seconds()))},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return nil, "", fmt.Errorf("stack: token for ServiceAccount %s/%s: %w", namespace, name, err)
 	}
-	return s.withKubeconfig(&rest.Config{
+	cfg := &rest.Config{
 		Host:            s.apiURL,
-		TLSClientConfig: rest.TLSClientConfig{CAData: s.pki.caPEM},
+		TLSClientConfig: rest.TLSClientConfig{CAData: s.authority.CA},
 		BearerToken:     token.Status.Token,
-	}, "system:serviceaccount:"+namespace+":"+name)
+	}
+	path, err := s.writeKubeconfig(cfg, "system:serviceaccount:"+namespace+":"+name)
+	return cfg, path, err
 }
 
-func (s *Stack) withKubeconfig(cfg *rest.Config, user string) (*rest.Config, string, error) {
-	file := strings.NewReplacer(":", "_", "/", "_").Replace(user) + ".kubeconfig"
-	path := filepath.Join(s.dir, "kubeconfigs", file)
-	if err := writeKubeconfig(path, cfg, user); err != nil {
-		return nil, "", err
+func (s *Stack) clientConfig(user string, groups ...string) (*rest.Config, error) {
+	pair, err := s.authority.Client(user, groups...)
+	if err != nil {
+		return nil, fmt.Errorf("stack: %w", err)
 	}
-	return cfg, path, nil
+	return &rest.Config{
+		Host:            s.apiURL,
+		TLSClientConfig: rest.TLSClientConfig{CAData: s.authority.CA, CertData: pair.Cert, KeyData: pair.Key},
+	}, nil
+}
+
+// writeKubeconfig writes cfg as a kubeconfig, readable by its owner only.
+func (s *Stack) writeKubeconfig(cfg *rest.Config, user string) (string, error) {
+	path := filepath.Join(s.dir, "kubeconfigs", strings.NewReplacer(":", "_", "/", "_").Replace(user))
+	if user == adminUser {
+		path = s.Kubeconfig()
+	}
+	c := clientcmdapi.NewConfig()
+	c.Clusters["stack"] = &clientcmdapi.Cluster{Server: cfg.Host, CertificateAuthorityData: cfg.CAData}
+	c.AuthInfos[user] = &clientcmdapi.AuthInfo{
+		ClientCertificateData: cfg.CertData,
+		ClientKeyData:         cfg.KeyData,
+		Token:                 cfg.BearerToken,
+	}
+	c.Contexts["stack"] = &clientcmdapi.Context{Cluster: "stack", AuthInfo: user, Namespace: FluxNamespace}
+	c.CurrentContext = "stack"
+	if err := clientcmd.WriteToFile(*c, path); err != nil {
+		return "", fmt.Errorf("stack: writing kubeconfig %s: %w", path, err)
+	}
+	return path, nil
 }

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/digihunch/korthweb/hack/stack/internal/gomod"
 )
 
 // kwokModule has kwok's own stages for nodes and pods.
@@ -43,7 +45,7 @@ func (s *Stack) startKwok(ctx context.Context) error {
 		return err
 	}
 	// It plays kubelets and operators of all sorts; no rights of theirs are under test.
-	_, kubeconfig, err := s.UserConfig("kwok", "system:masters")
+	_, kubeconfig, err := s.UserConfig("kwok", adminGroup)
 	if err != nil {
 		return err
 	}
@@ -64,13 +66,13 @@ func (s *Stack) startKwok(ctx context.Context) error {
 }
 
 func writeKwokConfig(ctx context.Context, path string) error {
-	dirs, err := moduleDirs(ctx, programsModule, kwokModule)
+	modules, err := gomod.Download(ctx, gomod.Programs, kwokModule)
 	if err != nil {
-		return err
+		return fmt.Errorf("stack: %w", err)
 	}
 	var docs [][]byte
 	for _, name := range kwokStages {
-		doc, err := os.ReadFile(filepath.Join(dirs[kwokModule], "kustomize", "stage", name))
+		doc, err := os.ReadFile(filepath.Join(modules[kwokModule].Dir, "kustomize", "stage", name))
 		if err != nil {
 			return fmt.Errorf("stack: kwok's stage %s: %w", name, err)
 		}

@@ -21,6 +21,9 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/digihunch/korthweb/hack/stack/internal/gomod"
+	"github.com/digihunch/korthweb/hack/stack/internal/pki"
 )
 
 // The programs of a stack, as named in bin/stack and in the process methods of Stack.
@@ -75,12 +78,12 @@ type Options struct {
 
 // Stack is a running control plane. Its methods may be called from several goroutines.
 type Stack struct {
-	opts    Options
-	dir     string
-	ownsDir bool
-	pki     *pki
-	apiURL  string
-	admin   *rest.Config
+	opts      Options
+	dir       string
+	ownsDir   bool
+	authority *pki.Authority
+	apiURL    string
+	admin     *rest.Config
 
 	mu    sync.Mutex
 	procs []*process // in the order of their start
@@ -96,9 +99,9 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 		return nil, errors.New("stack: the Flux controllers do not start without their CRDs")
 	}
 	if opts.Programs == "" {
-		root, err := repoRoot()
+		root, err := gomod.Root()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("stack: %w", err)
 		}
 		opts.Programs = filepath.Join(root, "bin", "stack")
 	}

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package stack
+// Package gomod finds this repository and the modules that its nested go.mod
+// files pin. It uses the standard library only, so that the build command, which
+// runs before everything else, compiles in a second.
+package gomod
 
 import (
 	"bytes"
@@ -14,12 +17,28 @@ import (
 	"path/filepath"
 )
 
-// repoRoot walks up from the working directory to Korthweb's go.mod. (The file
-// names that runtime.Caller gives are no paths in a build with -trimpath.)
-func repoRoot() (string, error) {
+// The nested modules that pin what the stack uses, relative to the repository.
+const (
+	// Programs is the module of what is built into bin/stack.
+	Programs = "hack/stack/programs"
+	// Assets is the module of what is only read: CRDs, charts, sources.
+	Assets = "hack/stack/assets"
+)
+
+// Module is a module in the Go command's cache.
+type Module struct {
+	Path    string
+	Version string
+	Dir     string
+	Error   string
+}
+
+// Root walks up from the working directory to Korthweb's go.mod. (The file names
+// that runtime.Caller gives are no paths in a build with -trimpath.)
+func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
-		return "", fmt.Errorf("stack: %w", err)
+		return "", err
 	}
 	for {
 		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
@@ -28,54 +47,52 @@ func repoRoot() (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("stack: no go.mod of github.com/digihunch/korthweb above the working directory")
+			return "", errors.New("no go.mod of github.com/digihunch/korthweb above the working directory")
 		}
 		dir = parent
 	}
 }
 
-// The nested modules that pin what the stack uses.
-const (
-	programsModule = "hack/stack/programs" // built into bin/stack, some files of theirs read
-	assetsModule   = "hack/stack/assets"   // only their files are read
-)
-
-// moduleDirs returns where the Go command keeps the modules of those paths, at the
-// versions that the go.mod of pin (a directory of the repository) requires. It
-// downloads what is missing.
-func moduleDirs(ctx context.Context, pin string, paths ...string) (map[string]string, error) {
-	root, err := repoRoot()
+// Download returns the modules of those paths at the versions that the nested
+// module pin requires, by path. The Go command downloads what its cache lacks.
+func Download(ctx context.Context, pin string, paths ...string) (map[string]Module, error) {
+	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"mod", "download", "-json"}, paths...)...)
 	cmd.Dir = filepath.Join(root, pin)
-	// The caller's flags and workspace are about other modules.
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+	cmd.Env = Env()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, runErr := cmd.Output()
 
-	dirs := map[string]string{}
+	modules := map[string]Module{}
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-		var m struct{ Path, Dir, Error string }
+		var m Module
 		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return nil, fmt.Errorf("stack: reading the output of go mod download: %w", err)
+			return nil, fmt.Errorf("reading the output of go mod download in %s: %w", pin, err)
 		}
 		if m.Error != "" {
-			return nil, fmt.Errorf("stack: module %s of %s: %s", m.Path, pin, m.Error)
+			return nil, fmt.Errorf("module %s of %s: %s", m.Path, pin, m.Error)
 		}
-		dirs[m.Path] = m.Dir
+		modules[m.Path] = m
 	}
 	if runErr != nil {
-		return nil, fmt.Errorf("stack: go mod download in %s: %w: %s", pin, runErr, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("go mod download in %s: %w: %s", pin, runErr, bytes.TrimSpace(stderr.Bytes()))
 	}
 	for _, path := range paths {
-		if dirs[path] == "" {
-			return nil, fmt.Errorf("stack: %s does not require module %s", pin, path)
+		if modules[path].Dir == "" {
+			return nil, fmt.Errorf("%s/go.mod does not require %s", pin, path)
 		}
 	}
-	return dirs, nil
+	return modules, nil
+}
+
+// Env is the environment for Go commands in a nested module: the caller's flags
+// and workspace are about another one.
+func Env(extra ...string) []string {
+	return append(append(os.Environ(), "GOFLAGS=", "GOWORK=off"), extra...)
 }
