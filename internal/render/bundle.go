@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"sigs.k8s.io/kustomize/api/types"
+	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// configDigestAnnotation, on the pod template of a workload, is the digest of a ConfigMap, so that a change of it
+// rolls the pods. In the bundle bases its value is the ConfigMap's name.
+const configDigestAnnotation = v1alpha1.LabelPrefix + "config-digest"
+
+var configDigestPath = []string{"spec", "template", "metadata", "annotations", configDigestAnnotation}
+
+// Bundle is what is rendered for one tenant. It must not be changed: bundles share memory.
+type Bundle struct {
+	// Layers in the order in which they are applied.
+	Layers []Layer
+}
+
+// Layer is a directory of the bundle, applied by one Flux Kustomization.
+type Layer struct {
+	// Name of the layer: dependency or application.
+	Name string
+	// Objects in the order in which kustomize would apply them.
+	Objects []Object
+
+	kustomization []byte
+}
+
+// Object is one Kubernetes object.
+type Object struct {
+	// APIVersion, Kind, Namespace and Name are those of the object.
+	APIVersion, Kind, Namespace, Name string
+
+	node *yaml.Node
+}
+
+// YAML returns the object as a YAML document, without a document marker.
+func (o Object) YAML() []byte { return appendDocument(nil, o.node) }
+
+// File is a file of the bundle.
+type File struct {
+	// Path relative to the bundle's root, with slashes.
+	Path string
+	// Data must not be changed.
+	Data []byte
+}
+
+// Files returns the files of the bundle, sorted by path: for each layer a kustomization.yaml and one file for each
+// object, named <kind>-<name>.yaml.
+func (b *Bundle) Files() ([]File, error) {
+	count := 0
+	for _, l := range b.Layers {
+		count += len(l.Objects) + 1
+	}
+	files := make([]File, 0, count)
+	for _, l := range b.Layers {
+		files = append(files, File{Path: l.Name + "/" + kustomizationFile, Data: l.kustomization})
+		for _, o := range l.Objects {
+			files = append(files, File{Path: l.Name + "/" + fileName(o), Data: o.YAML()})
+		}
+	}
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return files, nil
+}
+
+// YAML returns all objects as one stream of YAML documents, in the order in which they are applied.
+func (b *Bundle) YAML() []byte {
+	var out []byte
+	for _, l := range b.Layers {
+		for _, o := range l.Objects {
+			if len(out) > 0 {
+				out = append(out, "---\n"...)
+			}
+			out = appendDocument(out, o.node)
+		}
+	}
+	return out
+}
+
+func fileName(o Object) string { return strings.ToLower(o.Kind) + "-" + o.Name + ".yaml" }
+
+// layerKustomization returns the kustomization.yaml of a layer.
+func layerKustomization(objects []prototype) ([]byte, error) {
+	k := types.Kustomization{TypeMeta: types.TypeMeta{APIVersion: types.KustomizationVersion, Kind: types.KustomizationKind}}
+	for _, o := range objects {
+		k.Resources = append(k.Resources, fileName(o.Object))
+	}
+	slices.Sort(k.Resources)
+	for i := 1; i < len(k.Resources); i++ {
+		if k.Resources[i] == k.Resources[i-1] {
+			return nil, fmt.Errorf("two objects would be file %s", k.Resources[i])
+		}
+	}
+	return sigsyaml.Marshal(k)
+}
+
+// instantiate returns the layer of a tenant.
+func (v *variant) instantiate(name string, src *source) (Layer, error) {
+	values := make([]*yaml.Node, len(v.fields))
+	for i, f := range v.fields {
+		var err error
+		if values[i], err = src.get(f); err != nil {
+			return Layer{}, err
+		}
+	}
+	l := Layer{Name: name, Objects: make([]Object, len(v.objects)), kustomization: v.kustomization}
+	for i, p := range v.objects {
+		node, err := p.set.apply(p.node, values)
+		if err != nil {
+			return Layer{}, fmt.Errorf("%s/%s: %w", p.Kind, p.Name, err)
+		}
+		l.Objects[i] = p.Object
+		l.Objects[i].Namespace = src.namespace
+		l.Objects[i].node = node
+	}
+	return l, nil
+}
+
+// addMetadata adds a TenantRepository's common metadata to every object. What the bundle itself sets stays.
+func (l *Layer) addMetadata(labels, annotations map[string]string) {
+	for _, o := range l.Objects {
+		metadata := own(o.node, "metadata")
+		for name, add := range map[string]map[string]string{"labels": labels, "annotations": annotations} {
+			if len(add) > 0 {
+				addStrings(own(metadata, name), add)
+			}
+		}
+		sortKeys(metadata)
+	}
+}
+
+// own makes a field of a mapping that may be shared between tenants this mapping's own, and returns it. A missing
+// field becomes an empty mapping.
+func own(n *yaml.Node, name string) *yaml.Node {
+	field := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	if old, at := find(n, name); old != nil {
+		*field = *old
+		field.Content = slices.Clone(old.Content)
+		n.Content[at[0]] = field
+	} else {
+		n.Content = append(n.Content, stringNode(name), field)
+	}
+	return field
+}
+
+// addStrings adds the entries that a mapping lacks.
+func addStrings(n *yaml.Node, add map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(add)) {
+		if old, _ := find(n, key); old == nil {
+			n.Content = append(n.Content, stringNode(key), stringNode(add[key]))
+		}
+	}
+	sortKeys(n)
+}
+
+// sortKeys sorts a mapping by its keys.
+func sortKeys(n *yaml.Node) {
+	pairs := slices.Collect(slices.Chunk(n.Content, 2))
+	slices.SortFunc(pairs, func(a, b []*yaml.Node) int { return strings.Compare(a[0].Value, b[0].Value) })
+	n.Content = slices.Concat(pairs...)
+}
+
+// setConfigDigests puts the digest of each configuration on the pod templates that name it.
+func (l *Layer) setConfigDigests() {
+	for _, o := range l.Objects {
+		annotation, _ := find(o.node, configDigestPath...)
+		if annotation == nil {
+			continue
+		}
+		for _, c := range l.Objects {
+			if c.Kind == "ConfigMap" && c.Name == annotation.Value {
+				annotation.Value = configDigest(c.node)
+				break
+			}
+		}
+	}
+}
+
+// configDigest is the digest of a ConfigMap's data.
+func configDigest(configMap *yaml.Node) string {
+	var text []byte
+	if data, _ := find(configMap, "data"); data != nil {
+		text = appendDocument(nil, data)
+	}
+	sum := sha256.Sum256(text)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
