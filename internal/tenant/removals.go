@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// Removals divides those of a repository's existing tenants that are not among the definitions into
+// those whose definition is really gone, sorted by name, and those that are kept, with the reason.
+// Whether the former may be removed (prune, deletion budget) is not asked here.
+//
+// A tenant is kept, since its definition may be there and only not be readable, when
+//   - a document of its name is there, acceptable or not;
+//   - the file that it came from (its path annotation) has any problem;
+//   - some problem belongs to no known tenant, and its file is not the one that an existing tenant came
+//     from: it may hide any tenant. A file that could not even be read may do so in any case, and one
+//     that is no YAML may hide the tenants whose names stand in its text;
+//   - no document of any tenant is there at all: an empty directory removes nothing.
+func (r *Result) Removals(existing []v1alpha1.Tenant) (remove []string, held map[string]string) {
+	held = map[string]string{}
+	origins := map[string]bool{}
+	for _, t := range existing {
+		if file := t.Annotations[v1alpha1.PathAnnotation]; file != "" {
+			origins[path.Clean(file)] = true
+		}
+	}
+	badFiles := map[string]string{}
+	badTenants := map[string]string{}
+	hiding := ""
+	for _, p := range r.problems {
+		note(badFiles, p.file, p.File)
+		if p.Tenant != "" {
+			note(badTenants, p.Tenant, p.File)
+		}
+		if hiding == "" && (p.unread || p.Tenant == "" && !origins[p.file]) {
+			hiding = p.File
+		}
+	}
+	for _, t := range existing {
+		defined := slices.ContainsFunc(r.Definitions, func(d Definition) bool { return d.Tenant.Name == t.Name })
+		if defined {
+			continue
+		}
+		if why := r.keeps(&t, badFiles, badTenants, hiding); why != "" {
+			held[t.Name] = why
+		} else {
+			remove = append(remove, t.Name)
+		}
+	}
+	slices.Sort(remove)
+	return remove, held
+}
+
+func note(m map[string]string, key, where string) {
+	if _, known := m[key]; !known {
+		m[key] = where
+	}
+}
+
+// keeps says why a tenant that is not defined is kept, or "".
+func (r *Result) keeps(t *v1alpha1.Tenant, badFiles, badTenants map[string]string, hiding string) string {
+	origin := path.Clean(t.Annotations[v1alpha1.PathAnnotation])
+	switch {
+	case badTenants[t.Name] != "":
+		return fmt.Sprintf("its definition has a problem at %s", badTenants[t.Name])
+	case r.seen[t.Name] != "":
+		return fmt.Sprintf("it is defined at %s", r.seen[t.Name])
+	case badFiles[origin] != "":
+		return fmt.Sprintf("the file that it came from has a problem at %s", badFiles[origin])
+	case r.mentions[t.Name] != "":
+		return fmt.Sprintf("%s, which cannot be read, names it", r.mentions[t.Name])
+	case hiding != "":
+		return fmt.Sprintf("the problem at %s may hide its definition", hiding)
+	case len(r.seen) == 0:
+		return "no tenant is defined at all"
+	default:
+		return ""
+	}
+}

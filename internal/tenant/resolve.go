@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// candidate is a valid definition whose claims are not settled yet.
+type candidate struct {
+	doc    *document
+	class  *class
+	tenant *v1alpha1.Tenant
+}
+
+// resolve makes a tenant of a document, its class and the repository's own settings. It reports what
+// is wrong and then returns nil.
+func (l *loader) resolve(doc *document) *candidate {
+	l.reportFindings(doc, doc.name())
+	if doc.oversize || l.reportOwned(doc) {
+		return nil
+	}
+	errs := l.checkEnvelope(doc)
+	errs = append(errs, unknownFields(doc.root.get("spec"), schemas().tenant.structural.Properties["spec"], field.NewPath("spec"))...)
+	class, err := l.classOf(doc)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	object := merged(doc, class)
+	// Without its class, what a definition lacks cannot be told from what the class has.
+	if err == nil {
+		errs = append(errs, schemas().tenant.validate(nil, object)...)
+	}
+	tenant := &v1alpha1.Tenant{}
+	if len(errs) == 0 && len(doc.findings) == 0 {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object, tenant); err != nil {
+			errs = append(errs, field.Invalid(field.NewPath("spec"), "object", err.Error()))
+		}
+	}
+	if len(errs) == 0 && len(doc.findings) == 0 {
+		l.complete(tenant)
+		errs = append(Validate(tenant), CheckSpec(tenant)...)
+		errs = append(errs, l.checkHeld(tenant)...)
+	}
+	if len(errs) > 0 || len(doc.findings) > 0 {
+		l.reportErrors(doc, class, doc.name(), errs)
+		return nil
+	}
+	return &candidate{doc: doc, class: class, tenant: tenant}
+}
+
+// merged returns the object that a document and its class define, as JSON values.
+func merged(doc *document, class *class) map[string]any {
+	object, _ := doc.root.value().(map[string]any)
+	var base map[string]any
+	if class != nil {
+		base = class.values()
+	}
+	// Anything but an object is left for the schema to refuse.
+	switch spec := object["spec"].(type) {
+	case map[string]any:
+		object["spec"] = mergePatch(base, spec)
+	case nil:
+		object["spec"] = mergePatch(base, nil)
+	}
+	return object
+}
+
+// complete adds what the repository and the defaults bring.
+func (l *loader) complete(t *v1alpha1.Tenant) {
+	t.Namespace = l.opts.Namespace
+	own := t.Spec.DependsOn
+	t.Spec.DependsOn = slices.Clone(l.opts.DependsOn)
+	for _, d := range own {
+		if !slices.Contains(t.Spec.DependsOn, d) {
+			t.Spec.DependsOn = append(t.Spec.DependsOn, d)
+		}
+	}
+	if base := l.opts.CommonMetadata; base != nil {
+		own := t.Spec.CommonMetadata
+		if own == nil {
+			own = &kustomizev1.CommonMetadata{}
+		}
+		t.Spec.CommonMetadata = &kustomizev1.CommonMetadata{
+			Labels:      overlay(base.Labels, own.Labels),
+			Annotations: overlay(base.Annotations, own.Annotations),
+		}
+	}
+	t.SetDefaults()
+}
+
+func overlay(base, top map[string]string) map[string]string {
+	if len(base)+len(top) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(base)+len(top))
+	maps.Copy(out, base)
+	maps.Copy(out, top)
+	return out
+}
+
+// checkEnvelope judges everything of a document but its spec.
+func (l *loader) checkEnvelope(doc *document) field.ErrorList {
+	errs := unknownKeys(doc.root, nil, []string{"apiVersion", "kind", "metadata", "spec", "status"})
+	if doc.root.get("status") != nil {
+		errs = append(errs, field.Forbidden(field.NewPath("status"), "status is Korthweb's to write: remove it"))
+	}
+	return append(errs, l.checkMetadata(doc.root.get("metadata"))...)
+}
+
+// checkMetadata allows a name, the right namespace, labels and annotations.
+func (l *loader) checkMetadata(metadata *node) field.ErrorList {
+	at := field.NewPath("metadata")
+	errs := unknownKeys(metadata, at, []string{"name", "namespace", "labels", "annotations"})
+	switch name := metadata.get("name"); {
+	case name.isNull() || name.leaf() == "":
+		errs = append(errs, field.Required(at.Child("name"), "a Tenant needs a name"))
+	case metadata.str("name") == "":
+		errs = append(errs, field.TypeInvalid(at.Child("name"), "", "must be text: quote it"))
+	}
+	if namespace := metadata.get("namespace"); !namespace.isNull() && namespace.leaf() != l.opts.Namespace {
+		message := fmt.Sprintf("must be %s, the namespace of the TenantRepository (spec.namespace is the workload's): remove it", l.opts.Namespace)
+		errs = append(errs, field.Invalid(at.Child("namespace"), namespace.text, message))
+	}
+	for _, key := range []string{"labels", "annotations"} {
+		m := metadata.get(key)
+		if m.isNull() {
+			continue
+		}
+		if m.index == nil {
+			errs = append(errs, field.TypeInvalid(at.Child(key), m.text, "must be a mapping of text to text"))
+			continue
+		}
+		for _, e := range m.entries {
+			path := at.Child(key).Key(e.key)
+			if _, ok := e.value.leaf().(string); !ok {
+				errs = append(errs, field.TypeInvalid(path, e.value.text, "must be text: quote it"))
+			}
+			if isOwnKey(e.key) {
+				errs = append(errs, field.Forbidden(path, fmt.Sprintf("keys in %s are Korthweb's own: remove it", strings.TrimSuffix(v1alpha1.LabelPrefix, "/"))))
+			}
+		}
+	}
+	return errs
+}
+
+// isOwnKey tells whether a label or annotation is one that only Korthweb may set.
+func isOwnKey(key string) bool {
+	prefix, _, found := strings.Cut(key, "/")
+	own := strings.TrimSuffix(v1alpha1.LabelPrefix, "/")
+	return found && (prefix == own || strings.HasSuffix(prefix, "."+own))
+}
+
+// checkHeld compares a definition with the tenant of its name that exists.
+func (l *loader) checkHeld(t *v1alpha1.Tenant) field.ErrorList {
+	held := l.held[t.Name]
+	if held == nil {
+		return nil
+	}
+	was := held.DeepCopy()
+	was.SetDefaults()
+	if was.Spec.Namespace == t.Spec.Namespace {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("spec", "namespace"), t.Spec.Namespace, fmt.Sprintf(
+		"namespace is immutable, since moving a tenant would leave its data behind: it must stay %s", was.Spec.Namespace))}
+}
+
+// reportOwned reports a definition of a tenant that exists and is not this repository's.
+func (l *loader) reportOwned(doc *document) bool {
+	held := l.held[doc.name()]
+	if held == nil || l.opts.Repository == "" {
+		return false
+	}
+	owner := held.Labels[v1alpha1.RepositoryLabel]
+	if owner == l.opts.Repository {
+		return false
+	}
+	by := "was made by hand"
+	if owner != "" {
+		by = "comes from TenantRepository " + owner
+	}
+	line, _, _ := doc.root.find("metadata.name")
+	l.report(doc.file, line, held.Name, "metadata.name", v1alpha1.ConflictReason, fmt.Sprintf(
+		"tenant %s exists already and %s: choose another name, or remove that one first", held.Name, by))
+	return true
+}
