@@ -25,6 +25,7 @@ import (
 	"github.com/digihunch/korthweb/internal/artifact"
 	"github.com/digihunch/korthweb/internal/emit"
 	"github.com/digihunch/korthweb/internal/render"
+	"github.com/digihunch/korthweb/internal/tenant"
 )
 
 // resyncInterval is how often a Tenant is looked at though nothing woke it: it is what brings back an
@@ -133,7 +134,7 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 		return ctrl.Result{}, err
 	} else if conflict != "" {
 		markStalled(obj, v1alpha1.ConflictReason, errors.New(conflict))
-		return ctrl.Result{RequeueAfter: jitter.JitteredIntervalDuration(resyncInterval)}, nil
+		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 	}
 	bundle, err := r.Renderer.Render(resolved)
 	if err != nil {
@@ -152,7 +153,7 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 		markStalled(obj, v1alpha1.RenderFailedReason, err)
 		return ctrl.Result{}, nil
 	}
-	published, err := r.Publisher.Publish(ctx, resolved, files, obj.Annotations[v1alpha1.RevisionAnnotation])
+	published, err := r.Publisher.Publish(ctx, resolved, archiveFiles(files), obj.Annotations[v1alpha1.RevisionAnnotation])
 	if err != nil {
 		markFailed(obj, v1alpha1.PublishFailedReason, err)
 		return ctrl.Result{}, err
@@ -189,12 +190,14 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.message }
 
-// validate refuses what depends on where the Tenant is. All else was checked by the apiserver and when
-// the file was read.
+// validate refuses what the apiserver's schema cannot: a Tenant may be made by hand.
 func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
 	if resolved.Spec.Namespace == resolved.Namespace {
 		return &refusal{v1alpha1.InvalidDefinitionReason, fmt.Sprintf(
 			"spec.namespace: %s is the platform's own namespace; a tenant needs one for itself", resolved.Spec.Namespace)}
+	}
+	if errs := tenant.CheckSpec(resolved); len(errs) > 0 {
+		return &refusal{v1alpha1.InvalidDefinitionReason, errs.ToAggregate().Error()}
 	}
 	if !r.NoCrossNamespaceRefs {
 		return nil
@@ -216,6 +219,14 @@ func (r *TenantReconciler) emitFailed(obj *v1alpha1.Tenant, err error) (ctrl.Res
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: jitter.JitteredIntervalDuration(resyncInterval)}, nil
+}
+
+func archiveFiles(files []render.File) []artifact.File {
+	archived := make([]artifact.File, len(files))
+	for i, f := range files {
+		archived[i] = artifact.File(f)
+	}
+	return archived
 }
 
 // urls returns the addresses that the facility is reached at.

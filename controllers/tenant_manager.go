@@ -5,6 +5,8 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/runtime/predicates"
@@ -32,7 +34,7 @@ const claimIndex = "spec.claims"
 // own, or one that carries its labels.
 func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, rateLimiter workqueue.TypedRateLimiter[reconcile.Request]) error {
 	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.Tenant{}, claimIndex, func(obj client.Object) []string {
-		return tenant.Claims(resolve(obj.(*v1alpha1.Tenant)))
+		return tenant.Claims(obj.(*v1alpha1.Tenant))
 	})
 	if err != nil {
 		return fmt.Errorf("cannot index Tenants by their claims: %w", err)
@@ -95,29 +97,22 @@ func tenantOf(_ context.Context, obj client.Object) []reconcile.Request {
 
 // conflict says which older Tenant holds what resolved claims, or nothing.
 func (r *TenantReconciler) conflict(ctx context.Context, resolved *v1alpha1.Tenant) (string, error) {
-	claimants := []v1alpha1.Tenant{*resolved}
+	claimants := map[types.UID]v1alpha1.Tenant{resolved.UID: *resolved}
 	for _, claim := range tenant.Claims(resolved) {
 		list := &v1alpha1.TenantList{}
 		if err := r.List(ctx, list, client.MatchingFields{claimIndex: claim}); err != nil {
 			return "", fmt.Errorf("cannot list the Tenants that claim %s: %w", claim, err)
 		}
-		for i := range list.Items {
-			if list.Items[i].UID != resolved.UID {
-				claimants = append(claimants, *resolve(&list.Items[i]))
+		for _, other := range list.Items {
+			if other.UID != resolved.UID {
+				claimants[other.UID] = other
 			}
 		}
 	}
-	for _, problem := range tenant.Conflicts(claimants) {
-		if problem.Tenant == resolved.Name {
-			return problem.Message, nil
+	for _, conflict := range tenant.Conflicts(slices.Collect(maps.Values(claimants))) {
+		if conflict.Tenant == client.ObjectKeyFromObject(resolved) {
+			return conflict.Field + ": " + conflict.Message, nil
 		}
 	}
 	return "", nil
-}
-
-// resolve returns a Tenant with its defaults.
-func resolve(t *v1alpha1.Tenant) *v1alpha1.Tenant {
-	t = t.DeepCopy()
-	t.SetDefaults()
-	return t
 }

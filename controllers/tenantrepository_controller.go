@@ -204,12 +204,7 @@ func (r *TenantRepositoryReconciler) fetch(ctx context.Context, obj *v1alpha1.Te
 		}
 		secret = s.Data
 	}
-	return (&source.Git{
-		URL:     git.URL,
-		Ref:     git.Reference,
-		Secret:  secret,
-		Timeout: obj.GetTimeout(),
-	}).Fetch(ctx, lastRevision)
+	return (&source.Git{URL: git.URL, Ref: git.Reference, Secret: secret}).Fetch(ctx, lastRevision)
 }
 
 // fetchFromSource returns the artifact of a Flux source.
@@ -232,7 +227,7 @@ func (r *TenantRepositoryReconciler) fetchFromSource(ctx context.Context, namesp
 	if artifact.Revision == lastRevision {
 		return nil, source.ErrUnchanged
 	}
-	return source.FetchArtifact(ctx, artifact)
+	return source.FetchArtifact(ctx, artifact, source.Limits{})
 }
 
 // lastReading returns what was last read for this very spec, or nil.

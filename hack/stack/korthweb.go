@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stack
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/digihunch/korthweb/hack/stack/internal/gomod"
+)
+
+// Korthweb is the name of Korthweb's own process in a stack.
+const Korthweb = "korthweb"
+
+// KorthwebOptions say how Korthweb runs on a stack.
+type KorthwebOptions struct {
+	// Binary is the path of the built program.
+	Binary string
+
+	// StorageAddr is the host:port of the artifact server. Empty means a free one.
+	StorageAddr string
+
+	// MetricsAddr is the host:port of the metrics. Empty means a free one.
+	MetricsAddr string
+
+	// Args are further flags. The last value of a flag wins.
+	Args []string
+}
+
+// InstallKorthwebRBAC applies config/rbac, as an administrator does who installs Korthweb.
+func (s *Stack) InstallKorthwebRBAC(ctx context.Context) error {
+	root, err := gomod.Root()
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "config", "rbac"))
+	if err != nil {
+		return fmt.Errorf("stack: building config/rbac: %w", err)
+	}
+	c, err := client.New(s.admin, client.Options{Scheme: runtime.NewScheme()})
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	for _, r := range built.Resources() {
+		object, err := r.Map()
+		if err != nil {
+			return fmt.Errorf("stack: config/rbac: %w", err)
+		}
+		applied := client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: object})
+		if err := c.Apply(ctx, applied, client.FieldOwner("stack"), client.ForceOwnership); err != nil {
+			return fmt.Errorf("stack: %s: %w", r.CurId(), err)
+		}
+	}
+	return nil
+}
+
+// StartKorthweb runs Korthweb's controller as a process of the stack, under the ServiceAccount and the roles of
+// config/rbac and nothing more. The artifacts are in StorageDir.
+func (s *Stack) StartKorthweb(ctx context.Context, opts KorthwebOptions) error {
+	if err := s.InstallKorthwebRBAC(ctx); err != nil {
+		return err
+	}
+	_, kubeconfig, err := s.ServiceAccountConfig(ctx, FluxNamespace, Korthweb)
+	if err != nil {
+		return err
+	}
+	health, err := FreeAddress()
+	if err != nil {
+		return err
+	}
+	for _, address := range []*string{&opts.StorageAddr, &opts.MetricsAddr} {
+		if *address == "" {
+			if *address, err = FreeAddress(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.MkdirAll(s.StorageDir(), 0o700); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	return s.Run(ctx, Program{
+		Name: Korthweb,
+		Path: opts.Binary,
+		Args: append([]string{
+			"controller",
+			"--watch-all-namespaces",
+			"--enable-leader-election=false",
+			"--requeue-dependency=2s",
+			"--kube-api-qps=500", "--kube-api-burst=1000",
+			"--metrics-addr=" + opts.MetricsAddr,
+			"--health-addr=" + health,
+			"--storage-path=" + s.StorageDir(),
+			"--storage-addr=" + opts.StorageAddr,
+			"--storage-adv-addr=" + opts.StorageAddr,
+		}, opts.Args...),
+		Env:      []string{"KUBECONFIG=" + kubeconfig, "RUNTIME_NAMESPACE=" + FluxNamespace, "TMPDIR=" + s.dir},
+		ReadyURL: "http://" + health + "/readyz",
+	})
+}
+
+// StorageDir is where Korthweb keeps its artifacts.
+func (s *Stack) StorageDir() string { return filepath.Join(s.dir, "korthweb-storage") }
