@@ -179,7 +179,7 @@ func (r *remote) fetch(ctx context.Context, dir, lastRevision string) (*Snapshot
 
 func (r *remote) clone(ctx context.Context, dir string, store *objectStore, ref sourcev1.GitRepositoryRef, lastRevision string) (*Snapshot, error) {
 	options := []gogit.ClientOption{
-		gogit.WithStorer(store.forClone()),
+		gogit.WithStorer(&cloneStore{objectStore: store, ctx: ctx}),
 		gogit.WithWorkTreeFS(memfs.New()),
 	}
 	if r.auth.Transport == git.SSH {

@@ -28,6 +28,10 @@ const (
 	// maxObjects bounds the objects of a pack; go-git keeps some 250 bytes for each.
 	maxObjects = 1 << 20
 
+	// maxInflation is how many times Limits.MaxBytes all objects may have unpacked. Packs of a long
+	// history reach 10 to 20; a pack of deltas that repeat themselves has no limit of its own.
+	maxInflation = 32
+
 	// objectCacheBytes of unpacked objects are kept until the snapshot is closed. Definitions are small
 	// and read once.
 	objectCacheBytes = 4 * cache.MiByte
@@ -55,13 +59,13 @@ func newObjectStore(dir string, limits Limits) (*objectStore, error) {
 	return &objectStore{Storage: storage, dir: dir, limits: limits}, nil
 }
 
-// forClone is the store as a clone sees it.
-func (s *objectStore) forClone() *cloneStore { return &cloneStore{s} }
-
 // cloneStore bounds what is fetched, and makes a checkout find no file. A checkout would write every
 // file of the revision to a disk, links and all, and fail altogether at a single name that it does
 // not like.
-type cloneStore struct{ *objectStore }
+type cloneStore struct {
+	*objectStore
+	ctx context.Context // of the clone; go-git unpacks without one
+}
 
 // EncodedObject implements storer.EncodedObjectStorer.
 func (s *cloneStore) EncodedObject(t plumbing.ObjectType, h plumbing.Hash) (plumbing.EncodedObject, error) {
@@ -79,11 +83,12 @@ func (s *cloneStore) PackfileWriter() (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &packWriter{store: s.objectStore, file: f}, nil
+	return &packWriter{ctx: s.ctx, store: s.objectStore, file: f}, nil
 }
 
 // packWriter holds back a pack until it is complete and known to be harmless.
 type packWriter struct {
+	ctx    context.Context
 	store  *objectStore
 	file   *os.File
 	bytes  int64
@@ -111,7 +116,7 @@ func (w *packWriter) Close() (err error) {
 	if w.failed != nil || w.bytes == 0 {
 		return w.failed
 	}
-	if err := checkPack(w.file); err != nil {
+	if err := checkPack(w.ctx, w.file, maxInflation*w.store.limits.MaxBytes); err != nil {
 		return err
 	}
 	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
@@ -125,9 +130,10 @@ func (w *packWriter) Close() (err error) {
 	return errors.Join(err, pack.Close())
 }
 
-// checkPack refuses a pack with an object that is too big in memory. A few kilobytes can unpack to
-// gigabytes, by compression or as a delta that repeats its base.
-func checkPack(f *os.File) error {
+// checkPack refuses a pack with an object that is too big in memory, or with more than maxBytes of
+// objects in all. A few kilobytes can unpack to gigabytes, by compression or as a delta that repeats
+// its base.
+func checkPack(ctx context.Context, f *os.File, maxBytes int64) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
@@ -139,7 +145,11 @@ func checkPack(f *os.File) error {
 	if count > maxObjects {
 		return &tooMuchError{what: fmt.Sprintf("the repository sends %d git objects", count), limit: fmt.Sprint(maxObjects)}
 	}
+	var total int64
 	for range count {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		header, err := scanner.NextObjectHeader()
 		if err != nil {
 			return err
@@ -159,6 +169,10 @@ func checkPack(f *os.File) error {
 		if size > maxObjectBytes || size < 0 {
 			return &tooMuchError{what: fmt.Sprintf("the repository sends a git object of %d bytes", size),
 				limit: fmt.Sprintf("%d bytes", maxObjectBytes)}
+		}
+		if total += size; total > maxBytes {
+			return &tooMuchError{what: fmt.Sprintf("the repository sends git objects that unpack to more than %d bytes", maxBytes),
+				limit: fmt.Sprintf("%d bytes", maxBytes)}
 		}
 	}
 	return nil

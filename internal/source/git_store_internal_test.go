@@ -50,6 +50,7 @@ func TestCheckPack(t *testing.T) {
 		"delta bomb":    {rawPack(1, refDelta, uint64(len(delta)), delta), true, "a git object of 68719476736 bytes"},
 		"lying size":    {rawPack(1, blob, 5, make([]byte, 1<<20)), false, "exceeds declared size"},
 		"empty delta":   {rawPack(1, refDelta, 0, nil), false, "delta"},
+		"in all":        {rawPack(1, blob, 1001, make([]byte, 1001)), true, "unpack to more than 1000 bytes"},
 		"many objects":  {rawPack(1<<31, blob, 5, []byte("hello")), true, "2147483648 git objects"},
 		"fewer objects": {rawPack(2, blob, 5, []byte("hello")), false, "EOF"},
 		"garbage":       {[]byte("<html>not a pack</html>"), false, "malformed"},
@@ -63,7 +64,7 @@ func TestCheckPack(t *testing.T) {
 			g.Expect(err).NotTo(HaveOccurred())
 			defer f.Close()
 
-			err = checkPack(f)
+			err = checkPack(t.Context(), f, 1000)
 			if c.text == "" {
 				g.Expect(err).NotTo(HaveOccurred())
 				return

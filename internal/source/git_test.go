@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -48,6 +50,15 @@ func TestFetchReferences(t *testing.T) {
 	temporaryDir(t)
 	server := newServer(t)
 	r := newRepo(t, server, "tenants.git")
+	var clones atomic.Int32
+	server.AddHTTPMiddlewares(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if req.Method == http.MethodPost {
+				clones.Add(1)
+			}
+			next.ServeHTTP(w, req)
+		})
+	})
 	url := startHTTP(t, server) + "/tenants.git"
 
 	first := r.commit("main", map[string]entry{"v": file("1")})
@@ -87,8 +98,10 @@ func TestFetchReferences(t *testing.T) {
 			g.Expect(read(g, s, "v")).To(Equal(c.content))
 			g.Expect(s.Close()).To(Succeed())
 
+			before := clones.Load()
 			_, err = repository.Fetch(t.Context(), s.Revision)
 			g.Expect(err).To(MatchError(source.ErrUnchanged))
+			g.Expect(clones.Load()).To(Equal(before), "nothing is cloned")
 
 			if c.ref == nil || c.ref.Commit == "" {
 				s, err = repository.Fetch(t.Context(), "main@sha1:0000000000000000000000000000000000000000")
@@ -206,6 +219,18 @@ func TestFetchRefusesWhatIsNotAFile(t *testing.T) {
 	_, err = s.FS.Open("tenants/bhs.yaml/x")
 	g.Expect(err).To(MatchError(fs.ErrNotExist))
 	g.Expect(read(g, s, "tenants/bhs.yaml")).To(Equal("bhs"))
+
+	tenants, err := fs.Sub(s.FS, "tenants")
+	g.Expect(err).NotTo(HaveOccurred())
+	info, err := fs.Stat(tenants, "out")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(info.Mode().Type()).To(Equal(fs.ModeSymlink))
+	_, err = fs.ReadFile(tenants, "../aux")
+	g.Expect(err).To(MatchError(fs.ErrInvalid))
+	_, err = fs.Sub(s.FS, "aux")
+	g.Expect(err).To(MatchError(ContainSubstring("not a directory")))
+	_, err = fs.Sub(s.FS, "none")
+	g.Expect(err).To(MatchError(fs.ErrNotExist))
 }
 
 func TestSnapshotIsAFileSystem(t *testing.T) {
@@ -218,6 +243,9 @@ func TestSnapshotIsAFileSystem(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(fstest.TestFS(s.FS, "a/b/c", "a/d", "e")).To(Succeed())
 	g.Expect(s.Close()).To(Succeed())
+	g.Expect(s.Close()).To(Succeed(), "closing twice does no harm")
+	_, err = fs.ReadFile(s.FS, "a/b/c")
+	g.Expect(err).To(HaveOccurred(), "a closed snapshot cannot be read")
 }
 
 func TestFetchEndsInTime(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 )
 
 // ErrUnchanged is returned by a fetch when the source is still at the revision that the caller has.
@@ -38,8 +40,8 @@ const (
 //
 // Bounded by MaxBytes are, each by itself: what is downloaded and kept on disk (git's pack files, or
 // the archive), and the files of the revision added up. A single object of a git repository may have
-// 128 MiB at most, since git's objects are unpacked in memory. Not bounded, other than by Timeout, is
-// the list of references with which a git server greets its clients.
+// 128 MiB at most, since git's objects are unpacked in memory. Not bounded, other than by Timeout, are
+// the list of references with which a git server greets its clients, and the page of an HTTP error.
 type Limits struct {
 	// MaxBytes is the most bytes, 512 MiB by default.
 	MaxBytes int64
@@ -73,11 +75,12 @@ type Snapshot struct {
 	close func() error
 }
 
-// Close removes what the snapshot keeps on disk.
+// Close removes what the snapshot keeps on disk. Closing it again does nothing.
 func (s *Snapshot) Close() error {
 	var err error
 	if s.close != nil {
 		err = s.close()
+		s.close = nil
 	}
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
@@ -92,7 +95,7 @@ func fetchInto(ctx context.Context, timeout time.Duration,
 
 	dir, err := os.MkdirTemp("", "korthweb-source-")
 	if err != nil {
-		return nil, err
+		return nil, &Error{Reason: sourcev1.DirCreationFailedReason, Err: err}
 	}
 	defer func() {
 		if err == nil {

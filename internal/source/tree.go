@@ -161,7 +161,7 @@ func (t *tree) ReadDir(name string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	if !n.IsDir() {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fmt.Errorf("%w: not a directory", fs.ErrInvalid)}
+		return nil, notDir("readdir", name)
 	}
 	return n.list(), nil
 }
@@ -176,6 +176,24 @@ func (t *tree) ReadFile(name string) ([]byte, error) {
 		return nil, refused("read", name)
 	}
 	return n.read()
+}
+
+// Sub implements fs.SubFS.
+func (t *tree) Sub(dir string) (fs.FS, error) {
+	n, err := t.find("sub", dir)
+	if err != nil {
+		return nil, err
+	}
+	if !n.IsDir() {
+		return nil, notDir("sub", dir)
+	}
+	root := *n
+	root.name = "."
+	return &tree{root: &root}, nil
+}
+
+func notDir(op, name string) error {
+	return &fs.PathError{Op: op, Path: name, Err: fmt.Errorf("%w: not a directory", fs.ErrInvalid)}
 }
 
 func refused(op, name string) error {
@@ -258,4 +276,5 @@ var _ interface {
 	fs.StatFS
 	fs.ReadDirFS
 	fs.ReadFileFS
+	fs.SubFS
 } = (*tree)(nil)
