@@ -4,11 +4,280 @@ package render
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"sigs.k8s.io/kustomize/api/builtins"
+	"sigs.k8s.io/kustomize/api/provider"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/resid"
+	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/fluxcd/pkg/apis/kustomize"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// patch applies the tenant's own patches.
+// maxPatchBytes is the most that all patches of one tenant may have together. A patch may go to every object, so
+// this bounds what a bundle can grow to.
+const maxPatchBytes = 256 << 10
+
+// patch applies the tenant's own patches to all layers with kustomize's patch transformer, and refuses those that
+// do more than change objects within the tenant's namespace.
 func (b *Bundle) patch(t *v1alpha1.Tenant) error {
-	return &Error{Field: "spec.patches[0]", Err: errors.New("not yet implemented")}
+	size := 0
+	for _, p := range t.Spec.Patches {
+		size += len(p.Patch)
+	}
+	if size > maxPatchBytes {
+		return &Error{Field: "spec.patches", Err: fmt.Errorf("have %d bytes, at most %d are allowed", size, maxPatchBytes)}
+	}
+	p, err := newPatcher(b, t.Spec.Namespace)
+	if err != nil {
+		return fmt.Errorf("tenant %s: objects to patch: %w", t.Name, err)
+	}
+	for i, patch := range t.Spec.Patches {
+		if err := p.apply(patch); err != nil {
+			return &Error{Field: fmt.Sprintf("spec.patches[%d]", i), Err: err}
+		}
+	}
+	for i := range b.Layers {
+		l := &b.Layers[i]
+		for j := range l.Objects {
+			l.Objects[j].node = p.nodes[0]
+			p.nodes = p.nodes[1:]
+		}
+	}
+	return nil
+}
+
+// patcher holds the objects of all layers while they are patched.
+type patcher struct {
+	guard   guard
+	objects []Object
+	allowed []facts
+	nodes   []*yaml.Node
+	helpers *resmap.PluginHelpers
+	state   resmap.ResMap
+}
+
+func newPatcher(b *Bundle, namespace string) (*patcher, error) {
+	p := &patcher{guard: guard{namespace: namespace}}
+	var nodes []*kyaml.RNode
+	for _, l := range b.Layers {
+		for _, o := range l.Objects {
+			p.objects = append(p.objects, o)
+			p.allowed = append(p.allowed, p.guard.facts(o.node))
+			nodes = append(nodes, kyaml.NewRNode(o.node).Copy())
+		}
+	}
+	factory := resmap.NewFactory(provider.NewDefaultDepProvider().GetResourceFactory())
+	p.helpers = resmap.NewPluginHelpers(nil, nil, factory, nil)
+	var err error
+	p.state, err = factory.NewResMapFromRNodeSlice(nodes)
+	return p, err
+}
+
+// apply applies one patch and checks what came of it.
+func (p *patcher) apply(patch kustomize.Patch) (err error) {
+	// A patch is anybody's text, and the libraries that take it were not written for that.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("kustomize cannot apply it: %v", r)
+		}
+	}()
+	parts, err := p.split(patch)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		matched, err := p.state.Select(*part.Target)
+		if err != nil {
+			return fmt.Errorf("target: %w", err)
+		}
+		if len(matched) == 0 {
+			return fmt.Errorf("its target matches no object of the bundle: %s", describe(*part.Target))
+		}
+		config, err := sigsyaml.Marshal(part)
+		if err != nil {
+			return err
+		}
+		transformer := builtins.NewPatchTransformerPlugin()
+		if err := transformer.(resmap.Configurable).Config(p.helpers, config); err != nil {
+			return err
+		}
+		if err := transformer.Transform(p.state); err != nil {
+			return err
+		}
+	}
+	return p.check()
+}
+
+// part is a patch for kustomize's patch transformer. It always has a target.
+type part struct {
+	Patch  string          `json:"patch"`
+	Target *types.Selector `json:"target"`
+}
+
+// split reads a patch as a JSON 6902 patch or as one or more strategic merge patches, whose targets, if none is
+// given, are the objects that they name.
+func (p *patcher) split(patch kustomize.Patch) ([]part, error) {
+	var target *types.Selector
+	if s := patch.Target; s != nil {
+		target = &types.Selector{
+			ResId: resid.ResId{
+				Gvk:  resid.Gvk{Group: s.Group, Version: s.Version, Kind: s.Kind},
+				Name: s.Name, Namespace: s.Namespace,
+			},
+			AnnotationSelector: s.AnnotationSelector,
+			LabelSelector:      s.LabelSelector,
+		}
+	}
+	documents, err := decodeAll(patch.Patch)
+	if err != nil {
+		return nil, err
+	}
+	if len(documents) == 0 {
+		return nil, errors.New("is empty")
+	}
+	if documents[0].Kind == yaml.SequenceNode {
+		if target == nil {
+			return nil, errors.New("a JSON 6902 patch needs a target")
+		}
+		if len(documents) > 1 {
+			return nil, errors.New("a JSON 6902 patch must be one document")
+		}
+		for i, op := range documents[0].Content {
+			// Each copy can double an object, so that a short patch would fill the memory.
+			if name, _ := find(op, "op"); name == nil || name.Value == "copy" {
+				return nil, fmt.Errorf("operation %d must be add, remove, replace, move or test", i)
+			}
+		}
+		return []part{{Patch: patch.Patch, Target: target}}, nil
+	}
+	if target != nil && len(documents) > 1 {
+		return nil, errors.New("a strategic merge patch with a target must be one document")
+	}
+	var parts []part
+	for _, d := range documents {
+		if d.Kind != yaml.MappingNode {
+			return nil, errors.New("is neither a strategic merge patch nor a list of JSON 6902 operations")
+		}
+		if ns, _ := find(d, "metadata", "namespace"); ns != nil && ns.Value != p.guard.namespace {
+			return nil, fmt.Errorf("metadata.namespace: names namespace %q, the tenant's is %q", ns.Value, p.guard.namespace)
+		}
+		text, err := yaml.Marshal(d)
+		if err != nil {
+			return nil, err
+		}
+		to := target
+		if to == nil {
+			if to, err = namedBy(d); err != nil {
+				return nil, err
+			}
+		}
+		parts = append(parts, part{Patch: string(text), Target: to})
+	}
+	return parts, nil
+}
+
+// namedBy returns a selector of the object that a strategic merge patch names.
+func namedBy(d *yaml.Node) (*types.Selector, error) {
+	n := kyaml.NewRNode(d)
+	if n.GetKind() == "" || n.GetName() == "" {
+		return nil, errors.New("a strategic merge patch needs a target, or a kind and metadata.name")
+	}
+	group, version := resid.ParseGroupVersion(n.GetApiVersion())
+	return &types.Selector{ResId: resid.ResId{
+		Gvk:  resid.Gvk{Group: regexp.QuoteMeta(group), Version: regexp.QuoteMeta(version), Kind: regexp.QuoteMeta(n.GetKind())},
+		Name: regexp.QuoteMeta(n.GetName()),
+	}}, nil
+}
+
+// decodeAll reads the YAML documents of a text. Anchors are refused: an alias can stand for any amount of text.
+func decodeAll(text string) ([]*yaml.Node, error) {
+	var documents []*yaml.Node
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var d yaml.Node
+		switch err := decoder.Decode(&d); {
+		case errors.Is(err, io.EOF):
+			return documents, nil
+		case err != nil:
+			return nil, err
+		}
+		if hasAnchor(&d) {
+			return nil, errors.New("YAML anchors and aliases are not allowed in a patch")
+		}
+		if root := d.Content[0]; root.Tag != "!!null" {
+			documents = append(documents, root)
+		}
+	}
+}
+
+func hasAnchor(n *yaml.Node) bool {
+	if n.Anchor != "" || n.Kind == yaml.AliasNode {
+		return true
+	}
+	for _, child := range n.Content {
+		if hasAnchor(child) {
+			return true
+		}
+	}
+	return false
+}
+
+// describe names the parts of a selector that are set.
+func describe(s types.Selector) string {
+	var parts []string
+	for _, field := range []struct{ name, value string }{
+		{"group", s.Group}, {"version", s.Version}, {"kind", s.Kind}, {"namespace", s.Namespace}, {"name", s.Name},
+		{"labelSelector", s.LabelSelector}, {"annotationSelector", s.AnnotationSelector},
+	} {
+		if field.value != "" {
+			parts = append(parts, field.name+" "+field.value)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// check compares the patched objects with the unpatched ones and keeps them for the bundle.
+func (p *patcher) check() error {
+	patched := p.state.Resources()
+	if len(patched) != len(p.objects) {
+		for i, o := range p.objects {
+			if i >= len(patched) || patched[i].GetKind() != o.Kind || patched[i].GetName() != o.Name {
+				return fmt.Errorf("%s/%s: a patch may not add or remove an object", o.Kind, o.Name)
+			}
+		}
+	}
+	nodes := make([]*yaml.Node, len(patched))
+	for i, r := range patched {
+		o := p.objects[i]
+		r.RemoveBuildAnnotations()
+		data, err := r.AsYAML()
+		if err != nil {
+			return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
+		}
+		node, err := kyaml.Parse(string(data))
+		if err != nil {
+			return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
+		}
+		now := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Namespace: node.GetNamespace(), Name: node.GetName()}
+		if was := (Object{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}); now != was {
+			return fmt.Errorf("%s/%s: a patch may not change an object's apiVersion, kind, name or namespace (to %s %s %s/%s)",
+				o.Kind, o.Name, now.APIVersion, now.Kind, now.Namespace, now.Name)
+		}
+		nodes[i] = node.YNode()
+		if err := p.guard.compare(p.allowed[i], p.guard.facts(nodes[i])); err != nil {
+			return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
+		}
+	}
+	p.nodes = nodes
+	return nil
 }

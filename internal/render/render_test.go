@@ -3,9 +3,7 @@
 package render_test
 
 import (
-	"bytes"
 	"flag"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -86,18 +84,3 @@ func TestGolden(t *testing.T) {
 		})
 	}
 }
-
-// documents decodes a stream of YAML documents.
-func documents(t testing.TB, data []byte) []map[string]any {
-	t.Helper()
-	g := NewWithT(t)
-	var docs []map[string]any
-	for _, part := range bytes.Split(data, []byte("\n---\n")) {
-		doc := map[string]any{}
-		g.Expect(yaml.UnmarshalStrict(part, &doc)).To(Succeed())
-		docs = append(docs, doc)
-	}
-	return docs
-}
-
-var _ = io.Discard

@@ -56,10 +56,7 @@ func buildVariant(bundles fs.FS, layer layerEntry, components []string) (*varian
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.CurId(), err)
 		}
-		if node.GetNamespace() != "" {
-			return nil, fmt.Errorf("%s: an object of a bundle must not name its namespace", r.CurId())
-		}
-		o := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Name: node.GetName(), node: node.YNode()}
+		o := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Namespace: node.GetNamespace(), Name: node.GetName(), node: node.YNode()}
 		v.objects = append(v.objects, prototype{Object: o, set: &spot{}})
 	}
 	for _, dir := range append([]string{layer.Base}, components...) {
@@ -158,7 +155,7 @@ func (v *variant) addTarget(slot int, target *types.TargetSelector) error {
 	}
 	found := false
 	for _, p := range v.objects {
-		id := resid.NewResId(resid.GvkFromNode(kyaml.NewRNode(p.node)), p.Name)
+		id := resid.NewResIdWithNamespace(resid.GvkFromNode(kyaml.NewRNode(p.node)), p.Name, p.Namespace)
 		if !selector.Selects(id) || selector.RejectsAny([]resid.ResId{id}) {
 			continue
 		}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// guard finds in an object what decides whom it belongs to and what it reaches, so that a patched object can be
+// compared with the unpatched one. What only the cluster can decide is left to Kubernetes: both Flux controllers
+// act as the tenant's own ServiceAccounts.
+type guard struct {
+	// namespace of the tenant.
+	namespace string
+}
+
+// fact is a value at a path, without the indexes of lists.
+type fact struct {
+	path, value string
+}
+
+// facts are what guard finds in an object.
+type facts struct {
+	// fixed may be neither added, changed nor removed.
+	fixed map[fact]bool
+	// foreign names something outside the tenant's namespace, and may not be added.
+	foreign map[fact]bool
+}
+
+// fixedFields are the fields, in lower case, that a patch may not touch: the identity to act as (without one, a
+// Flux controller acts as itself), who may see a service or route, and the label by which an Istio Gateway finds
+// its pods, which is not bound to a namespace.
+var fixedFields = []string{"serviceaccountname", "serviceaccount", "kubeconfig", "exportto", "istio"}
+
+// fixedPrefixes begin the labels and annotations that a patch may not touch: those that Korthweb, and those that
+// kustomize and Flux, take instructions from.
+var fixedPrefixes = []string{
+	v1alpha1.LabelPrefix, "config.kubernetes.io/", "internal.config.kubernetes.io/", "kustomize.config.k8s.io/",
+	"kustomize.toolkit.fluxcd.io/", "networking.istio.io/exportTo",
+}
+
+// foreignText finds namespaces in text: of an Istio identity, of a Service's DNS name, of a gateway's credential.
+var foreignText = []*regexp.Regexp{
+	regexp.MustCompile(`(?:^|/)ns/([^/]*)`),
+	regexp.MustCompile(`[A-Za-z0-9*-]+\.([A-Za-z0-9*-]+)\.svc(?:[^A-Za-z0-9-]|$)`),
+	regexp.MustCompile(`kubernetes(?:-gateway)?://([^/]*)/`),
+}
+
+func (g guard) facts(n *yaml.Node) facts {
+	f := facts{fixed: map[fact]bool{}, foreign: map[fact]bool{}}
+	g.walk(n, "", f)
+	return f
+}
+
+func (g guard) walk(n *yaml.Node, path string, f facts) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i].Value, n.Content[i+1]
+			below := strings.TrimPrefix(path+"."+key, ".")
+			if isFixed(key) {
+				f.fixed[fact{below, text(value)}] = true
+				continue
+			}
+			g.field(strings.ToLower(key), value, below, f)
+			g.walk(value, below, f)
+		}
+	case yaml.SequenceNode:
+		for _, item := range n.Content {
+			g.walk(item, path, f)
+		}
+	case yaml.ScalarNode:
+		for _, pattern := range foreignText {
+			for _, match := range pattern.FindAllStringSubmatch(n.Value, -1) {
+				if match[1] != g.namespace {
+					f.foreign[fact{path, n.Value}] = true
+				}
+			}
+		}
+	}
+}
+
+func isFixed(key string) bool {
+	return slices.Contains(fixedFields, strings.ToLower(key)) ||
+		slices.ContainsFunc(fixedPrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+}
+
+// field finds what a field means by its name, in lower case.
+func (g guard) field(name string, value *yaml.Node, path string, f facts) {
+	var own func(string) bool
+	switch {
+	case strings.Contains(name, "namespace"):
+		own = func(s string) bool { return s == g.namespace || s == "" }
+	case name == "principals" || name == "notprincipals":
+		own = func(s string) bool { return strings.HasPrefix(s, "cluster.local/ns/"+g.namespace+"/sa/") }
+	case name == "hosts" || name == "gateways":
+		own = func(s string) bool {
+			namespace, _, qualified := strings.Cut(s, "/")
+			return !qualified || namespace == "." || namespace == "~" || namespace == g.namespace
+		}
+	default:
+		return
+	}
+	items := []*yaml.Node{value}
+	if value.Kind == yaml.SequenceNode {
+		items = value.Content
+	}
+	for _, item := range items {
+		// A map, such as a namespaceSelector, cannot be told to be the tenant's own.
+		isMap := item.Kind == yaml.MappingNode && strings.Contains(name, "namespace")
+		if isMap || item.Kind == yaml.ScalarNode && !own(item.Value) {
+			f.foreign[fact{path, text(item)}] = true
+		}
+	}
+}
+
+// text returns a value on one line.
+func text(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return n.Value
+	}
+	return strings.TrimSuffix(string(appendDocument(nil, n)), "\n")
+}
+
+// compare returns an error that names the first thing that a patch may not do.
+func (g guard) compare(before, after facts) error {
+	for _, f := range sorted(after.fixed) {
+		if !before.fixed[f] {
+			return fmt.Errorf("%s: a patch may not set this (to %q)", f.path, f.value)
+		}
+	}
+	for _, f := range sorted(before.fixed) {
+		if !after.fixed[f] {
+			return fmt.Errorf("%s: a patch may not remove this (%q)", f.path, f.value)
+		}
+	}
+	for _, f := range sorted(after.foreign) {
+		if !before.foreign[f] {
+			return fmt.Errorf("%s: a patch may not reach outside the tenant's namespace %s (%q)", f.path, g.namespace, f.value)
+		}
+	}
+	return nil
+}
+
+func sorted(m map[fact]bool) []fact {
+	return slices.SortedFunc(maps.Keys(m), func(a, b fact) int {
+		return strings.Compare(a.path+"\x00"+a.value, b.path+"\x00"+b.value)
+	})
+}
