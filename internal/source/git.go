@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/fluxcd/pkg/git"
 	"github.com/fluxcd/pkg/git/gogit"
@@ -40,8 +41,8 @@ type Git struct {
 // having cloned nothing; with an empty lastRevision it always reads. All other errors are an
 // [*Error].
 //
-// A branch, a tag and a semver range are cloned with no history. A commit and a reference that is
-// neither branch nor tag need the history to be found in, which counts towards the limits.
+// No history is cloned, except for a commit, which is looked for in the history of Ref's branch, or of
+// all branches if it names none; that history counts towards the limits.
 func (g *Git) Fetch(ctx context.Context, lastRevision string) (*Snapshot, error) {
 	r, err := g.remote()
 	if err != nil {
@@ -95,7 +96,8 @@ func (r *remote) validateRef() error {
 		}
 		return nil
 	case r.ref.Name != "":
-		name = plumbing.ReferenceName(r.ref.Name)
+		// source-controller takes this suffix for the commit behind an annotated tag.
+		name = plumbing.ReferenceName(strings.TrimSuffix(r.ref.Name, "^{}"))
 	case r.ref.SemVer != "":
 		return r.validateSemVer()
 	case r.ref.Tag != "":
@@ -169,7 +171,7 @@ func (r *remote) fetch(ctx context.Context, dir, lastRevision string) (*Snapshot
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := r.clone(ctx, dir, store, ref, lastRevision)
+	snapshot, err := r.read(ctx, dir, store, ref, lastRevision)
 	if err != nil {
 		_ = store.Close() // what counts is err; the files are removed either way
 		return nil, err
@@ -177,17 +179,31 @@ func (r *remote) fetch(ctx context.Context, dir, lastRevision string) (*Snapshot
 	return snapshot, nil
 }
 
-func (r *remote) clone(ctx context.Context, dir string, store *objectStore, ref sourcev1.GitRepositoryRef, lastRevision string) (*Snapshot, error) {
-	options := []gogit.ClientOption{
-		gogit.WithStorer(&cloneStore{objectStore: store, ctx: ctx}),
-		gogit.WithWorkTreeFS(memfs.New()),
+func (r *remote) read(ctx context.Context, dir string, store *objectStore, ref sourcev1.GitRepositoryRef, lastRevision string) (*Snapshot, error) {
+	var commit *git.Commit
+	var err error
+	name := plumbing.ReferenceName(ref.Name)
+	clone := &cloneStore{objectStore: store, ctx: ctx}
+	if ref.Commit == "" && name != "" && !name.IsBranch() && !name.IsTag() {
+		commit, err = r.fetchName(ctx, clone, lastRevision)
+	} else {
+		commit, err = r.clone(ctx, dir, clone, ref, lastRevision)
 	}
-	if r.auth.Transport == git.SSH {
-		proxyURL, done := dialWithContext(ctx)
-		defer done()
-		options = append(options, gogit.WithProxy(transport.ProxyOptions{URL: proxyURL}))
+	if err != nil {
+		return nil, err
 	}
-	client, err := gogit.NewClient(dir, r.auth, options...)
+	files, err := store.tree(ctx, plumbing.NewHash(commit.Hash.String()))
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w", commit.Hash, err)
+	}
+	return &Snapshot{Revision: r.revision(commit), FS: files, close: store.Close}, nil
+}
+
+func (r *remote) clone(ctx context.Context, dir string, store *cloneStore, ref sourcev1.GitRepositoryRef, lastRevision string) (*git.Commit, error) {
+	proxy, done := r.proxy(ctx)
+	defer done()
+	client, err := gogit.NewClient(dir, r.auth,
+		gogit.WithStorer(store), gogit.WithWorkTreeFS(memfs.New()), gogit.WithProxy(proxy))
 	if err != nil {
 		return nil, err
 	}
@@ -211,10 +227,5 @@ func (r *remote) clone(ctx context.Context, dir string, store *objectStore, ref 
 	case !git.IsConcreteCommit(*commit):
 		return nil, ErrUnchanged
 	}
-
-	files, err := store.tree(ctx, plumbing.NewHash(commit.Hash.String()))
-	if err != nil {
-		return nil, fmt.Errorf("commit %s: %w", commit.Hash, err)
-	}
-	return &Snapshot{Revision: r.revision(commit), FS: files, close: store.Close}, nil
+	return commit, nil
 }

@@ -56,6 +56,9 @@ func (r *remote) explain(ctx context.Context, err error) *Error {
 
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
 		return gitFailed("%s not found in %s: %w", r.refText(), r.url, transport.ErrEmptyRemoteRepository)
+	case r.ref.Commit != "" && r.ref.Branch == "" && errors.Is(err, plumbing.ErrReferenceNotFound):
+		return gitFailed("cannot look for %s in %s, whose HEAD names no branch: set ref.branch to the branch of the commit",
+			r.refText(), r.url)
 	case r.isRefNotFound(err):
 		return gitFailed("%s not found in %s", r.refText(), r.url)
 	case errors.Is(err, transport.ErrRepositoryNotFound), errors.As(err, &notFound):

@@ -87,6 +87,7 @@ func TestFetchReferences(t *testing.T) {
 		"commit of a branch":  {&sourcev1.GitRepositoryRef{Branch: "main", Commit: first.String()}, "main@sha1:" + first.String(), "1"},
 		"name of a branch":    {&sourcev1.GitRepositoryRef{Name: "refs/heads/main"}, "refs/heads/main@sha1:" + second.String(), "2"},
 		"name of a tag":       {&sourcev1.GitRepositoryRef{Name: "refs/tags/v1.10.0"}, "refs/tags/v1.10.0@sha1:" + second.String(), "2"},
+		"name, dereferenced":  {&sourcev1.GitRepositoryRef{Name: "refs/tags/v1.10.0^{}"}, "refs/tags/v1.10.0^{}@sha1:" + second.String(), "2"},
 		"name before branch":  {&sourcev1.GitRepositoryRef{Name: "refs/heads/main", Branch: "feature/x"}, "refs/heads/main@sha1:" + second.String(), "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
