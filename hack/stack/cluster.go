@@ -24,12 +24,22 @@ const (
 	helmModule      = "github.com/fluxcd/helm-controller"
 )
 
-// assetCRDs are the other CRDs of what Korthweb renders: where each module has them.
-var assetCRDs = map[string]string{
-	"github.com/cert-manager/cert-manager":               "deploy/crds",
-	"github.com/cloudnative-pg/cloudnative-pg":           "config/crd/bases",
-	"github.com/prometheus-operator/prometheus-operator": "example/prometheus-operator-crd",
-	"istio.io/api": "kubernetes/customresourcedefinitions.gen.yaml",
+// assetCRDs are the other CRDs, of what Korthweb renders: their files in each
+// module. Kinds that are not rendered stay out: the large ones among them would
+// double the time that the apiserver needs for all.
+var assetCRDs = map[string][]string{
+	"github.com/cert-manager/cert-manager": {"deploy/crds"},
+	"github.com/cloudnative-pg/cloudnative-pg": {
+		"config/crd/bases/postgresql.cnpg.io_backups.yaml",
+		"config/crd/bases/postgresql.cnpg.io_clusters.yaml",
+		"config/crd/bases/postgresql.cnpg.io_scheduledbackups.yaml",
+	},
+	"github.com/prometheus-operator/prometheus-operator": {
+		"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+		"example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+		"example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+	},
+	"istio.io/api": {"kubernetes/customresourcedefinitions.gen.yaml"},
 }
 
 // prepareCluster installs the CRDs and creates the namespace of Flux.
@@ -48,8 +58,10 @@ func (s *Stack) prepareCluster(ctx context.Context) error {
 		return fmt.Errorf("stack: %w", err)
 	}
 	paths := []string{filepath.Join(root, "config", "crd", "bases")}
-	for module, sub := range assetCRDs {
-		paths = append(paths, filepath.Join(found[module].Dir, sub))
+	for module, files := range assetCRDs {
+		for _, file := range files {
+			paths = append(paths, filepath.Join(found[module].Dir, file))
+		}
 	}
 	if !s.opts.WithoutFluxCRDs {
 		fluxPaths, err := fluxCRDs(ctx)

@@ -91,7 +91,7 @@ func (r *Repo) Rewrite(files map[string]string, message string) (string, error) 
 	if _, err := git(r.Dir(), "update-ref", "-d", "HEAD"); err != nil {
 		return "", err
 	}
-	return r.commitAndPush(message)
+	return r.commitAndPush(message, "--force")
 }
 
 // DeleteBranch deletes a branch from the server. The next Commit makes Branch anew.
@@ -129,12 +129,12 @@ func (r *Repo) write(files map[string]string, remove []string) error {
 	return nil
 }
 
-func (r *Repo) commitAndPush(message string) (string, error) {
+func (r *Repo) commitAndPush(message string, pushFlags ...string) (string, error) {
+	push := append([]string{"push", "--quiet"}, pushFlags...)
 	for _, args := range [][]string{
 		{"add", "--all"},
 		{"commit", "--quiet", "--allow-empty", "--message", message},
-		// Forced, since Rewrite and DeleteBranch are there to break the rules.
-		{"push", "--quiet", "--force", "origin", "HEAD:refs/heads/" + Branch},
+		append(push, "origin", "HEAD:refs/heads/"+Branch),
 	} {
 		if _, err := git(r.Dir(), args...); err != nil {
 			return "", err
