@@ -202,10 +202,16 @@ func syntaxError(err error, data []byte) (line int, message string) {
 		message = m[2]
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			line = n
+			// Of yaml.v3's two kinds of error, the parser's count lines from 0.
+			if strings.HasPrefix(message, "did not find expected") {
+				line++
+			}
 		}
 	}
 	message = "is not YAML: " + message
-	for i, text := range bytes.Split(data, []byte("\n")) {
+	lines := bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))
+	line = min(line, len(lines))
+	for i, text := range lines {
 		if bytes.HasPrefix(bytes.TrimLeft(text, " "), []byte("\t")) && i+1 <= line+1 {
 			return i + 1, message + "; this line is indented with a tab, YAML takes only spaces"
 		}

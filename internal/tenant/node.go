@@ -135,6 +135,7 @@ type finding struct {
 // the document's name is known.
 type converter struct {
 	seen     map[*yaml.Node]*node // nil while an anchor is being converted
+	merges   int                  // entries that merge keys have copied, which are not shared
 	findings []finding
 }
 
@@ -247,7 +248,8 @@ func (c *converter) merge(in *yaml.Node, out, from *node, field string) {
 			return
 		}
 		for _, e := range source.entries {
-			if out.size > maxValues {
+			if c.merges++; c.merges > maxValues {
+				c.fail(in, field, "merge keys (<<) bring more than %d fields", maxValues)
 				return
 			}
 			if _, has := out.index[e.key]; !has {

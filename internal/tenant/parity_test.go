@@ -110,9 +110,16 @@ func tenantDocument(name, spec string) string {
 
 func digits(n int) string { return strings.Repeat("1", n) }
 
-// TestParityWithAPIServer holds that a definition in a file gets the verdict of a real apiserver.
-func TestParityWithAPIServer(t *testing.T) {
+// TestAgainstAPIServer holds what a real apiserver makes of the API.
+func TestAgainstAPIServer(t *testing.T) {
 	c := startAPIServer(t)
+	t.Run("tenant", func(t *testing.T) { testParity(t, c) })
+	t.Run("repository", func(t *testing.T) { testRepositoryRules(t, c) })
+	t.Run("immutable", func(t *testing.T) { testImmutable(t, c) })
+}
+
+// testParity holds that a definition in a file gets the verdict of the apiserver.
+func testParity(t *testing.T, c client.Client) {
 	host := func(h string) string { return "domain: " + h }
 	long63 := strings.Repeat("a", 63)
 	for _, tc := range []struct {
@@ -238,9 +245,8 @@ func TestParityWithAPIServer(t *testing.T) {
 	}
 }
 
-// TestTenantRepositoryRules holds what the apiserver says of a TenantRepository.
-func TestTenantRepositoryRules(t *testing.T) {
-	c := startAPIServer(t)
+// testRepositoryRules holds what the apiserver says of a TenantRepository.
+func testRepositoryRules(t *testing.T, c client.Client) {
 	const git = "git: {url: 'https://git.example.com/tenants'}\n"
 	for _, tc := range []struct {
 		name   string
@@ -274,10 +280,9 @@ func TestTenantRepositoryRules(t *testing.T) {
 	}
 }
 
-// TestSpecNamespaceIsImmutable holds the one rule that compares with what was before.
-func TestSpecNamespaceIsImmutable(t *testing.T) {
+// testImmutable holds the one rule that compares with what was before.
+func testImmutable(t *testing.T, c client.Client) {
 	g := NewWithT(t)
-	c := startAPIServer(t)
 	object := &unstructured.Unstructured{}
 	g.Expect(yaml.Unmarshal([]byte(tenantDocument("bhs", "domain: a.b\nnamespace: bhs-orthweb")), &object.Object)).To(Succeed())
 	object.SetNamespace("default")

@@ -3,6 +3,7 @@
 package tenant
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -42,8 +43,9 @@ func (r *Result) Removals(existing []v1alpha1.Tenant) (remove []string, held map
 		}
 	}
 	for _, t := range existing {
-		defined := slices.ContainsFunc(r.Definitions, func(d Definition) bool { return d.Tenant.Name == t.Name })
-		if defined {
+		if _, defined := slices.BinarySearchFunc(r.Definitions, t.Name, func(d Definition, name string) int {
+			return cmp.Compare(d.Tenant.Name, name)
+		}); defined {
 			continue
 		}
 		if why := r.keeps(&t, badFiles, badTenants, hiding); why != "" {

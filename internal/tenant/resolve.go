@@ -38,7 +38,7 @@ func (l *loader) resolve(doc *document) *candidate {
 	object := merged(doc, class)
 	// Without its class, what a definition lacks cannot be told from what the class has.
 	if err == nil {
-		errs = append(errs, schemas().tenant.validate(nil, object)...)
+		errs = append(errs, without(schemas().tenant.validate(nil, object), errs)...)
 	}
 	tenant := &v1alpha1.Tenant{}
 	if len(errs) == 0 && len(doc.findings) == 0 {

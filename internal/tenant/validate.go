@@ -49,6 +49,7 @@ func (s schema) validate(at *field.Path, value map[string]any) field.ErrorList {
 	errs = append(errs, listtype.ValidateListSetsAndMaps(at, s.structural, value)...)
 	if !slices.ContainsFunc(errs, blocksRules) {
 		broken, _ := s.cel.Validate(context.Background(), at, s.structural, value, nil, celconfig.RuntimeCELCostBudget)
+		// Their messages were written for people.
 		errs = append(without(errs, broken), broken...)
 	}
 	for _, err := range errs {
@@ -82,10 +83,9 @@ func blocksRules(err *field.Error) bool {
 	}
 }
 
-// without leaves out the errors of fields that a CEL rule speaks of too: its message is the one that
-// was written for people.
-func without(errs, rules field.ErrorList) field.ErrorList {
+// without leaves out the errors of fields that better ones speak of too.
+func without(errs, better field.ErrorList) field.ErrorList {
 	return slices.DeleteFunc(errs, func(err *field.Error) bool {
-		return slices.ContainsFunc(rules, func(rule *field.Error) bool { return rule.Field == err.Field })
+		return slices.ContainsFunc(better, func(b *field.Error) bool { return b.Field == err.Field })
 	})
 }

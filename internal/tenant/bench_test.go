@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+// thousand tenants in a file each, with a class, and the same tenants as they are held.
+func thousand(b *testing.B) (files, []v1alpha1.Tenant) {
+	b.Helper()
+	f := files{"tenants/class.yaml": class("standard", "orthanc: {storage: {size: 200Gi}}", "postgres: {instances: 2}")}
+	for i := range 1000 {
+		name := fmt.Sprintf("t%04d", i)
+		f["tenants/"+name+".yaml"] = simple(name, "className: standard", "displayName: Facility "+name,
+			"orthanc:", "  aeTitle: "+strings.ToUpper(name), "  modalities:",
+			"  - {name: ct-1, aeTitle: CT1, host: ct-1.example.com, port: 104}",
+			"  - {name: mr-1, aeTitle: MR1, host: mr-1.example.com, port: 104}",
+			"ingress: {dicom: {port: 2762}}")
+	}
+	r, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants", Namespace: "flux-system"})
+	if err != nil || len(r.Problems) > 0 {
+		b.Fatal(err, r.Problems)
+	}
+	var existing []v1alpha1.Tenant
+	for _, d := range r.Definitions {
+		t := d.Tenant.DeepCopy()
+		t.Annotations = map[string]string{v1alpha1.PathAnnotation: d.File}
+		existing = append(existing, *t)
+	}
+	return f, existing
+}
+
+// BenchmarkLoad1000 reads 1,000 tenants that all exist already.
+func BenchmarkLoad1000(b *testing.B) {
+	f, existing := thousand(b)
+	fsys := f.fs()
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := tenant.Load(fsys, tenant.Options{Path: "tenants", Namespace: "flux-system", Held: existing})
+		if err != nil || len(r.Definitions) != 1000 {
+			b.Fatal(err, len(r.Definitions))
+		}
+	}
+}
+
+// BenchmarkValidate judges one tenant.
+func BenchmarkValidate(b *testing.B) {
+	_, existing := thousand(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if errs := tenant.Validate(&existing[0]); len(errs) > 0 {
+			b.Fatal(errs)
+		}
+	}
+}
+
+// BenchmarkConflicts1000 is what a reconciler of hand-made tenants pays.
+func BenchmarkConflicts1000(b *testing.B) {
+	_, existing := thousand(b)
+	for b.Loop() {
+		if c := tenant.Conflicts(existing); len(c) > 0 {
+			b.Fatal(c)
+		}
+	}
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+func webHost(host string) func(*v1alpha1.Tenant) {
+	return func(t *v1alpha1.Tenant) { t.Spec.Ingress.Web.Host = v1alpha1.Hostname(host) }
+}
+
+func web(host string) string { return "ingress: {web: {host: " + host + "}}" }
+
+func TestConflicts(t *testing.T) {
+	address := func(ip string) func(*v1alpha1.Tenant) {
+		return func(t *v1alpha1.Tenant) { t.Spec.Ingress.Service.LoadBalancerIP = ip }
+	}
+	in := func(namespace string) func(*v1alpha1.Tenant) {
+		return func(t *v1alpha1.Tenant) { t.Namespace = namespace }
+	}
+	workload := func(namespace string) func(*v1alpha1.Tenant) {
+		return func(t *v1alpha1.Tenant) { t.Spec.Namespace = namespace }
+	}
+	for _, tc := range []struct {
+		name    string
+		tenants []v1alpha1.Tenant
+		want    []string
+	}{
+		{name: "none"},
+		{name: "nothing shared", tenants: []v1alpha1.Tenant{held("a", "", 1), held("b", "", 1)}},
+		{name: "one tenant with one host for both entries", tenants: []v1alpha1.Tenant{held("a", "", 1, func(t *v1alpha1.Tenant) {
+			t.Spec.Ingress.Web.Host, t.Spec.Ingress.DICOM.Host = "x.y", "x.y"
+		})}},
+		{
+			name:    "the older keeps a host",
+			tenants: []v1alpha1.Tenant{held("a", "", 1, webHost("x.y")), held("b", "", 2, webHost("x.y"))},
+			want:    []string{"a spec.ingress.web.host: host x.y is held by tenant b: choose another"},
+		},
+		{
+			name:    "of the same age, the first name keeps it",
+			tenants: []v1alpha1.Tenant{held("b", "", 1, webHost("x.y")), held("a", "", 1, webHost("x.y"))},
+			want:    []string{"b spec.ingress.web.host: host x.y is held by tenant a: choose another"},
+		},
+		{
+			name: "domain makes both hosts, and a DICOM host takes a web host",
+			tenants: []v1alpha1.Tenant{held("a", "", 2), held("b", "", 1, func(t *v1alpha1.Tenant) {
+				t.Spec.Domain = "a.orthweb.com"
+			}), held("c", "", 1, webHost("dicom.a.orthweb.com"))},
+			want: []string{
+				"b spec.domain: host a.orthweb.com is held by tenant a: choose another",
+				"b spec.domain: host dicom.a.orthweb.com is held by tenant a: choose another",
+				"c spec.ingress.web.host: host dicom.a.orthweb.com is held by tenant a: choose another",
+			},
+		},
+		{
+			name:    "one address in two spellings",
+			tenants: []v1alpha1.Tenant{held("a", "", 2, address("fd00::1")), held("b", "", 1, address("FD00:0::1"))},
+			want:    []string{"b spec.ingress.service.loadBalancerIP: address fd00::1 is held by tenant a: choose another"},
+		},
+		{
+			name:    "namespace, by name and by default",
+			tenants: []v1alpha1.Tenant{held("a", "", 1), held("b", "", 2, workload("a-orthweb"))},
+			want:    []string{"a metadata.name: namespace a-orthweb is held by tenant b: choose another"},
+		},
+		{
+			name:    "same name in two platform namespaces",
+			tenants: []v1alpha1.Tenant{held("a", "", 2), held("a", "", 1, in("other"), workload("x"), webHost("x.y"))},
+			want:    []string{"a spec.domain: host dicom.a.orthweb.com is held by tenant flux-system/a: choose another"},
+		},
+		{
+			name:    "three claim one",
+			tenants: []v1alpha1.Tenant{held("c", "", 1, webHost("x.y")), held("b", "", 2, webHost("x.y")), held("a", "", 3, webHost("x.y"))},
+			want: []string{
+				"b spec.ingress.web.host: host x.y is held by tenant a: choose another",
+				"c spec.ingress.web.host: host x.y is held by tenant a: choose another",
+			},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			g := NewWithT(t)
+			for range 2 { // in any order of the input
+				var got []string
+				for _, c := range tenant.Conflicts(tc.tenants) {
+					got = append(got, fmt.Sprintf("%s %s: %s", c.Tenant.Name, c.Field, c.Message))
+				}
+				g.Expect(got).To(Equal(tc.want))
+				slices.Reverse(tc.tenants)
+			}
+		})
+	}
+}
+
+func TestLoadClaims(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		files    files
+		held     []v1alpha1.Tenant
+		tenants  []string // accepted
+		problems []problem
+	}{
+		{
+			name:    "two new ones: the first file",
+			files:   files{"tenants/2.yaml": simple("a", web("x.y")), "tenants/1.yaml": simple("b", web("x.y"))},
+			tenants: []string{"b"}, problems: []problem{{"tenants/2.yaml:7", "a", "spec.ingress.web.host", conflict, "host x.y is held by tenant b: choose another (at tenants/1.yaml:1)"}},
+		},
+		{
+			name:    "a new one and one that exists",
+			files:   files{"tenants/1.yaml": simple("a", web("x.y")), "tenants/2.yaml": simple("b", web("x.y"))},
+			held:    []v1alpha1.Tenant{held("b", "tenants/2.yaml", 1, webHost("x.y"))},
+			tenants: []string{"b"}, problems: []problem{{"tenants/1.yaml:7", "a", "spec.ingress.web.host", conflict, "held by tenant b"}},
+		},
+		{
+			name:  "one of another repository",
+			files: files{"tenants/1.yaml": simple("a", web("x.y"))},
+			held: []v1alpha1.Tenant{held("z", "t/z.yaml", 1, webHost("x.y"), func(t *v1alpha1.Tenant) {
+				t.Labels[v1alpha1.RepositoryLabel] = "second"
+			})},
+			tenants: []string{}, problems: []problem{{"tenants/1.yaml:7", "a", "spec.ingress.web.host", conflict, "held by tenant z"}},
+		},
+		{
+			name:    "one whose file is gone holds until it is removed",
+			files:   files{"tenants/1.yaml": simple("a", web("x.y"))},
+			held:    []v1alpha1.Tenant{held("b", "tenants/b.yaml", 1, webHost("x.y"))},
+			tenants: []string{}, problems: []problem{{"tenants/1.yaml:7", "a", "spec.ingress.web.host", conflict, "held by tenant b"}},
+		},
+		{
+			name:    "one whose file is bad holds what it has, not what the file says",
+			files:   files{"tenants/1.yaml": simple("a", web("x.y")), "tenants/2.yaml": simple("b", web("z.y"), "bad: 1"), "tenants/3.yaml": simple("c", web("z.y"))},
+			held:    []v1alpha1.Tenant{held("b", "tenants/2.yaml", 1, webHost("x.y"))},
+			tenants: []string{"c"}, problems: []problem{
+				{"tenants/1.yaml:7", "a", "spec.ingress.web.host", conflict, "held by tenant b"},
+				{"tenants/2.yaml:8", "b", "spec.bad", invalid, "unknown field"},
+			},
+		},
+		{
+			name:    "what is let go can be had in the same revision",
+			files:   files{"tenants/1.yaml": simple("a", web("x.y")), "tenants/2.yaml": simple("b")},
+			held:    []v1alpha1.Tenant{held("b", "tenants/2.yaml", 1, webHost("x.y"))},
+			tenants: []string{"a", "b"},
+		},
+		{
+			name:    "two swap hosts",
+			files:   files{"tenants/1.yaml": simple("a", web("b.y")), "tenants/2.yaml": simple("b", web("a.y"))},
+			held:    []v1alpha1.Tenant{held("a", "", 1, webHost("a.y")), held("b", "", 2, webHost("b.y"))},
+			tenants: []string{"a", "b"},
+		},
+		{
+			name:  "three swap in a ring, one of them badly",
+			files: files{"tenants/1.yaml": simple("a", web("b.y")), "tenants/2.yaml": simple("b", web("c.y")), "tenants/3.yaml": simple("c", web("a.y"), "bad: 1"), "tenants/4.yaml": simple("d")},
+			held:  []v1alpha1.Tenant{held("a", "", 1, webHost("a.y")), held("b", "", 2, webHost("b.y")), held("c", "", 3, webHost("c.y"))},
+			// c stays at c.y, so b stays at b.y, so a stays at a.y.
+			tenants: []string{"d"}, problems: []problem{
+				{"tenants/1.yaml:7", "a", "spec.ingress.web.host", conflict, "host b.y is held by tenant b"},
+				{"tenants/2.yaml:7", "b", "spec.ingress.web.host", conflict, "host c.y is held by tenant c"},
+				{"tenants/3.yaml:8", "c", "spec.bad", invalid, "unknown field"},
+			},
+		},
+		{
+			name:    "each also wants what the other has",
+			files:   files{"tenants/1.yaml": simple("a", "ingress: {web: {host: a.y}, dicom: {host: b.y}}"), "tenants/2.yaml": simple("b", "ingress: {web: {host: b.y}, dicom: {host: a.y}}")},
+			held:    []v1alpha1.Tenant{held("a", "", 1, webHost("a.y")), held("b", "", 2, webHost("b.y"))},
+			tenants: []string{}, problems: []problem{
+				{"tenants/1.yaml:7", "a", "spec.ingress.dicom.host", conflict, "host b.y is held by tenant b"},
+				{"tenants/2.yaml:7", "b", "spec.ingress.dicom.host", conflict, "host a.y is held by tenant a"},
+			},
+		},
+		{
+			name:    "who loses to a loser gets it",
+			files:   files{"tenants/1.yaml": simple("a", "ingress: {web: {host: x.y}, dicom: {host: z.y}}"), "tenants/2.yaml": simple("b", web("z.y"))},
+			held:    []v1alpha1.Tenant{held("h", "", 1, webHost("x.y"))},
+			tenants: []string{"b"}, problems: []problem{{"tenants/1.yaml:7", "a", "spec.ingress.web.host", conflict, "held by tenant h"}},
+		},
+		{
+			name:    "an older one that exists before a new one",
+			files:   files{"tenants/1.yaml": simple("new", web("x.y")), "tenants/2.yaml": simple("old", web("x.y"))},
+			held:    []v1alpha1.Tenant{held("old", "", 1)},
+			tenants: []string{"old"}, problems: []problem{{"tenants/1.yaml:7", "new", "spec.ingress.web.host", conflict, "held by tenant old"}},
+		},
+		{
+			name:    "who had it before an older one that wants it now",
+			files:   files{"tenants/1.yaml": simple("old", web("x.y")), "tenants/2.yaml": simple("young", web("x.y"))},
+			held:    []v1alpha1.Tenant{held("old", "", 9), held("young", "", 1, webHost("x.y"))},
+			tenants: []string{"young"}, problems: []problem{{"tenants/1.yaml:7", "old", "spec.ingress.web.host", conflict, "held by tenant young"}},
+		},
+		{
+			name:    "a host that comes from a class",
+			files:   files{"tenants/1.yaml": simple("a", "className: c"), "tenants/2.yaml": simple("b", "className: c"), "tenants/c.yaml": class("c", web("x.y"))},
+			tenants: []string{"a"}, problems: []problem{{"tenants/2.yaml:5", "b", "spec.ingress.web.host", conflict, "the value comes from TenantClass c at tenants/c.yaml:6"}},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := load(t, tc.files, tc.held...)
+			expectProblems(t, r, tc.problems)
+			NewWithT(t).Expect(names(r)).To(Equal(tc.tenants))
+		})
+	}
+}
+
+func TestRemovals(t *testing.T) {
+	a, b := held("a", "tenants/a.yaml", 1), held("b", "tenants/b.yaml", 1)
+	okA := simple("a")
+	broken := "{"
+	for _, tc := range []struct {
+		name   string
+		files  files
+		remove []string
+		held   map[string]string // part of the reason
+	}{
+		{name: "all there", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": simple("b")}},
+		{name: "one gone", files: files{"tenants/a.yaml": okA}, remove: []string{"b"}},
+		{name: "one moved to another file", files: files{"tenants/a.yaml": okA + "---\n" + simple("b")}},
+		{name: "one renamed", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": simple("c")}, remove: []string{"b"}},
+		{name: "nothing there", files: files{"tenants/README.md": ""}, held: map[string]string{"a": "no tenant is defined at all", "b": "no tenant is defined at all"}},
+		{name: "only a class there", files: files{"tenants/c.yaml": class("c", "suspend: true")}, held: map[string]string{"a": "no tenant", "b": "no tenant"}},
+		{name: "all others are new", files: files{"tenants/c.yaml": simple("c")}, remove: []string{"a", "b"}},
+		{name: "its file is broken", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": broken}, held: map[string]string{"b": "the file that it came from has a problem at tenants/b.yaml:1"}},
+		{name: "its file has some other problem", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": simple("c", "bad: 1")}, held: map[string]string{"b": "the file that it came from has a problem at tenants/b.yaml:7"}},
+		{name: "the file of another is broken", files: files{"tenants/a.yaml": broken, "tenants/c.yaml": simple("c")}, remove: []string{"b"}, held: map[string]string{"a": "the file that it came from"}},
+		{name: "the file of another is broken, and names it", files: files{"tenants/a.yaml": broken + "# b", "tenants/c.yaml": simple("c")}, held: map[string]string{"a": "the file", "b": "tenants/a.yaml, which cannot be read, names it"}},
+		{name: "its new definition is invalid", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": simple("b", "bad: 1")}, held: map[string]string{"b": "its definition has a problem at tenants/c.yaml:7"}},
+		{name: "its new definition conflicts", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": simple("b", web("a.orthweb.com"))}, held: map[string]string{"b": "its definition has a problem at tenants/c.yaml:7"}},
+		{name: "a new tenant is invalid", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": simple("c", "bad: 1")}, remove: []string{"b"}},
+		{name: "a new file is broken", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": broken}, held: map[string]string{"b": "the problem at tenants/c.yaml:1 may hide its definition"}},
+		{name: "a definition without a name", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": head + "spec: {domain: a.b}"}, held: map[string]string{"b": "may hide"}},
+		{name: "another kind", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: Tennant\n"}, held: map[string]string{"b": "may hide"}},
+		{name: "a bad class", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": class("c", "bad: 1")}, held: map[string]string{"b": "may hide"}},
+		{name: "its class is gone", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": simple("b", "className: c")}, held: map[string]string{"b": "its definition has a problem"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			g := NewWithT(t)
+			existing := []v1alpha1.Tenant{b, a}
+			remove, held := load(t, tc.files, existing...).Removals(existing)
+			g.Expect(remove).To(Equal(tc.remove))
+			g.Expect(held).To(HaveLen(len(tc.held)), "%v", held)
+			for name, reason := range tc.held {
+				g.Expect(held[name]).To(ContainSubstring(reason))
+			}
+		})
+	}
+}
+
+// TestRemovalsWithAFileThatIsNotRead holds that a file of unknown content holds back all removals,
+// also where it is the one that a tenant came from.
+func TestRemovalsWithAFileThatIsNotRead(t *testing.T) {
+	g := NewWithT(t)
+	f := files{"tenants/a.yaml": simple("c"), "tenants/b.yaml": string(make([]byte, 2<<20))}
+	existing := []v1alpha1.Tenant{held("a", "tenants/a.yaml", 1), held("b", "tenants/b.yaml", 1)}
+	remove, held := load(t, f, existing...).Removals(existing)
+	g.Expect(remove).To(BeEmpty())
+	g.Expect(held).To(HaveKeyWithValue("a", "the problem at tenants/b.yaml may hide its definition"))
+}

@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+// files are the files of a revision by path.
+type files map[string]string
+
+func (f files) fs() fstest.MapFS {
+	out := fstest.MapFS{}
+	for name, text := range f {
+		out[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return out
+}
+
+const head = "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: Tenant\n"
+
+// simple is a tenant in seven lines; spec is appended, indented by two.
+func simple(name string, spec ...string) string {
+	out := head + "metadata:\n  name: " + name + "\nspec:\n  domain: " + name + ".orthweb.com\n"
+	for _, line := range spec {
+		out += "  " + line + "\n"
+	}
+	return out
+}
+
+func class(name string, spec ...string) string {
+	out := "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: TenantClass\nmetadata:\n  name: " + name + "\nspec:\n"
+	for _, line := range spec {
+		out += "  " + line + "\n"
+	}
+	return out
+}
+
+// held is a tenant that exists, of an age in days, from a file.
+func held(name, file string, age int, edit ...func(*v1alpha1.Tenant)) v1alpha1.Tenant {
+	t := v1alpha1.Tenant{}
+	t.Name, t.Namespace = name, "flux-system"
+	t.CreationTimestamp = metav1.NewTime(time.Date(2026, 1, 100-age, 0, 0, 0, 0, time.UTC))
+	t.Labels = map[string]string{v1alpha1.RepositoryLabel: "tenants"}
+	t.Annotations = map[string]string{v1alpha1.PathAnnotation: file}
+	t.Spec.Domain = name + ".orthweb.com"
+	for _, e := range edit {
+		e(&t)
+	}
+	t.SetDefaults()
+	return t
+}
+
+func load(t *testing.T, f files, held ...v1alpha1.Tenant) *tenant.Result {
+	t.Helper()
+	result, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants", Namespace: "flux-system", Repository: "tenants", Held: held})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func names(r *tenant.Result) []string {
+	out := []string{}
+	for _, d := range r.Definitions {
+		out = append(out, d.Tenant.Name)
+	}
+	return out
+}
+
+// problem is what is expected of a v1alpha1.Problem; text is a part of its message.
+type problem struct{ file, tenant, field, reason, text string }
+
+func expectProblems(t *testing.T, r *tenant.Result, want []problem) {
+	t.Helper()
+	g := NewWithT(t)
+	g.Expect(r.Problems).To(HaveLen(len(want)), "%+v", r.Problems)
+	for i, w := range want {
+		p := r.Problems[i]
+		g.Expect([]string{p.File, p.Tenant, p.Field, p.Reason}).To(Equal([]string{w.file, w.tenant, w.field, w.reason}), "%+v", p)
+		g.Expect(p.Message).To(ContainSubstring(w.text))
+		g.Expect(len(p.Message)).To(BeNumerically("<", 900), p.Message)
+	}
+}
+
+const (
+	invalid   = v1alpha1.InvalidDefinitionReason
+	malformed = v1alpha1.MalformedFileReason
+	conflict  = v1alpha1.ConflictReason
+)
+
+func TestLoadFiles(t *testing.T) {
+	good := simple("good")
+	for _, tc := range []struct {
+		name     string
+		files    files
+		tenants  []string
+		problems []problem
+	}{
+		{name: "empty directory", files: files{"tenants/README.md": "x"}},
+		{name: "one tenant", files: files{"tenants/a.yaml": good}, tenants: []string{"good"}},
+		{name: "yml, directories below, names sorted", files: files{"tenants/z/b.yml": simple("b"), "tenants/a.yaml": simple("c")}, tenants: []string{"b", "c"}},
+		{name: "hidden files and directories", files: files{"tenants/.a.yaml": "{", "tenants/.git/b.yaml": "{", "tenants/a.yaml": good}, tenants: []string{"good"}},
+		{name: "other files", files: files{"tenants/notes.txt": "{", "tenants/a.yaml": good, "elsewhere/b.yaml": "{"}, tenants: []string{"good"}},
+		{name: "several documents, empty ones among them", files: files{"tenants/a.yaml": "---\n# nothing\n---\n" + good + "---\n---\n" + simple("b")}, tenants: []string{"b", "good"}},
+		{name: "empty file", files: files{"tenants/a.yaml": "", "tenants/b.yaml": "# nothing\n", "tenants/c.yaml": good}, tenants: []string{"good"}},
+		{name: "CRLF", files: files{"tenants/a.yaml": strings.ReplaceAll(good, "\n", "\r\n")}, tenants: []string{"good"}},
+		{name: "byte order mark", files: files{"tenants/a.yaml": "\xef\xbb\xbf" + good}, tenants: []string{"good"}},
+		{name: "JSON", files: files{"tenants/a.yaml": `{"apiVersion":"korthweb.digihunch.com/v1alpha1","kind":"Tenant","metadata":{"name":"good"},"spec":{"domain":"a.b"}}`}, tenants: []string{"good"}},
+		{name: "kustomize's own kind", files: files{"tenants/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n", "tenants/a.yaml": good}, tenants: []string{"good"}},
+		{
+			name: "broken YAML takes all of its file", files: files{"tenants/a.yaml": simple("x") + "---\n" + head + "metadata: {name: y\n", "tenants/b.yaml": good},
+			tenants: []string{"good"}, problems: []problem{{"tenants/a.yaml:10", "", "", malformed, "is not YAML: "}},
+		},
+		{
+			name: "tab", files: files{"tenants/a.yaml": head + "metadata:\n\tname: x\n"},
+			problems: []problem{{"tenants/a.yaml:4", "", "", malformed, "indented with a tab"}},
+		},
+		{
+			name: "UTF-16", files: files{"tenants/a.yaml": "\xff\xfea\x00"},
+			problems: []problem{{"tenants/a.yaml:1", "", "", malformed, "is UTF-16: save it as UTF-8"}},
+		},
+		{
+			name: "Latin-1", files: files{"tenants/a.yaml": simple("x", "displayName: K\xf6ln")},
+			problems: []problem{{"tenants/a.yaml:7", "", "", malformed, "byte 0xf6, which is not UTF-8"}},
+		},
+		{
+			name: "NUL", files: files{"tenants/a.yaml": simple("x", "displayName: \x00")},
+			problems: []problem{{"tenants/a.yaml:7", "", "", malformed, "NUL byte"}},
+		},
+		{
+			name: "another kind", files: files{"tenants/a.yaml": good + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"},
+			tenants: []string{"good"}, problems: []problem{{"tenants/a.yaml:9", "", "kind", invalid, `another kind in the path: found "Secret" of "v1"`}},
+		},
+		{
+			name: "another version", files: files{"tenants/a.yaml": strings.Replace(good, "v1alpha1", "v2", 1)},
+			problems: []problem{{"tenants/a.yaml:1", "good", "apiVersion", invalid, "expected korthweb.digihunch.com/v1alpha1"}},
+		},
+		{
+			name: "no kind", files: files{"tenants/a.yaml": "apiVersion: korthweb.digihunch.com/v1alpha1\nmetadata: {name: x}\n"},
+			problems: []problem{{"tenants/a.yaml:1", "", "kind", invalid, "has no kind"}},
+		},
+		{
+			name: "no mapping", files: files{"tenants/a.yaml": "- a\n", "tenants/b.yaml": "\n\nhello\n"},
+			problems: []problem{{"tenants/a.yaml:1", "", "", malformed, "not a mapping"}, {"tenants/b.yaml:3", "", "", malformed, "not a mapping"}},
+		},
+		{
+			name: "no name", files: files{"tenants/a.yaml": head + "spec: {domain: a.b}\n", "tenants/b.yaml": head + "metadata: {name: 17}\nspec: {domain: a.b}\n"},
+			problems: []problem{{"tenants/a.yaml:1", "", "metadata.name", invalid, "a Tenant needs a name"}, {"tenants/b.yaml:3", "", "metadata.name", invalid, "must be text"}},
+		},
+		{
+			name: "same key twice", files: files{"tenants/a.yaml": simple("x", "displayName: a", "orthanc: {}", "displayName: b")},
+			problems: []problem{{"tenants/a.yaml:9", "x", "spec.displayName", malformed, "stands here and in line 7"}},
+		},
+		{
+			name: "key that is no text", files: files{"tenants/a.yaml": simple("x", "no: a", "17: b")},
+			problems: []problem{{"tenants/a.yaml:7", "x", "spec", malformed, `key "no" is not text: quote it`}, {"tenants/a.yaml:8", "x", "spec", malformed, `key "17"`}},
+		},
+		{
+			name: "tag", files: files{"tenants/a.yaml": simple("x", "displayName: !!binary aGk=")},
+			problems: []problem{{"tenants/a.yaml:7", "x", "spec.displayName", malformed, "has no meaning here"}},
+		},
+		{
+			name: "infinity", files: files{"tenants/a.yaml": simple("x", "orthanc: {replicas: .inf}")},
+			problems: []problem{{"tenants/a.yaml:7", "x", "spec.orthanc.replicas", malformed, "cannot be a value"}},
+		},
+		{
+			name: "text that YAML takes for a boolean", files: files{"tenants/a.yaml": simple("x", "displayName: no")},
+			problems: []problem{{"tenants/a.yaml:7", "x", "spec.displayName", invalid, "YAML reads no as a boolean: quote it"}},
+		},
+		{
+			name: "anchor, alias and merge key", files: files{"tenants/a.yaml": simple("x", "orthanc: {storage: &s {size: 5Gi}}", "postgres: {storage: {<<: *s, className: fast}}")},
+			tenants: []string{"x"},
+		},
+		{
+			name: "alias within its anchor", files: files{"tenants/a.yaml": simple("x", "orthanc: &o {storage: *o}"), "tenants/b.yaml": good},
+			tenants: []string{"good"}, problems: []problem{{"tenants/a.yaml:7", "x", "spec.orthanc.storage", malformed, "within its own anchor"}},
+		},
+		{
+			name: "unknown fields", files: files{"tenants/a.yaml": simple("x", "orthanc:", "  replica: 2", "ingres: {}") + "sepc: {}\n"},
+			problems: []problem{
+				{"tenants/a.yaml:8", "x", "spec.orthanc.replica", invalid, "unknown field spec.orthanc.replica, did you mean replicas?"},
+				{"tenants/a.yaml:9", "x", "spec.ingres", invalid, "unknown field spec.ingres, did you mean ingress?"},
+				{"tenants/a.yaml:10", "x", "sepc", invalid, "unknown field sepc, did you mean spec?"},
+			},
+		},
+		{
+			name: "unknown field that is like nothing", files: files{"tenants/a.yaml": simple("x", "colour: red")},
+			problems: []problem{{"tenants/a.yaml:7", "x", "spec.colour", invalid, "unknown field spec.colour: remove it"}},
+		},
+		{
+			name: "bad values", files: files{"tenants/a.yaml": simple("x", "orthanc:", "  modalities:", "  - {name: a, aeTitle: A, host: a, port: 1}", "  - name: b", "    aeTitle: 'B\\'", "    host: b", "    port: 1", "ingress:", "  dicom:", "    port: 443")},
+			problems: []problem{
+				{"tenants/a.yaml:11", "x", "spec.orthanc.modalities[1].aeTitle", invalid, "an AE title is 1 to 16 printable ASCII characters"},
+				{"tenants/a.yaml:16", "x", "spec.ingress.dicom.port", invalid, "the gateway's own"},
+			},
+		},
+		{
+			name: "missing value", files: files{"tenants/a.yaml": head + "metadata: {name: x}\nspec:\n  displayName: x\n"},
+			problems: []problem{{"tenants/a.yaml:4", "x", "spec.domain", invalid, "missing: set it"}},
+		},
+		{
+			name: "default that does not fit", files: files{"tenants/a.yaml": head + "metadata: {name: x}\nspec:\n  domain: " + strings.Repeat("a.", 124) + "aaa\n"},
+			problems: []problem{{"tenants/a.yaml:4", "x", "spec.ingress.dicom.host", invalid, "253"}},
+		},
+		{
+			name: "metadata", files: files{"tenants/a.yaml": head + strings.Join([]string{
+				"metadata:", "  name: x", "  namespace: other", "  uid: abc", "  labels:", "    a b: c", "    k: 1", "  annotations:", "    korthweb.digihunch.com/revision: x", "    ok: yes it is",
+				"spec: {domain: a.b}", "status: {}", "",
+			}, "\n")},
+			problems: []problem{
+				{"tenants/a.yaml:5", "x", "metadata.namespace", invalid, "must be flux-system"},
+				{"tenants/a.yaml:6", "x", "metadata.uid", invalid, "unknown field metadata.uid"},
+				{"tenants/a.yaml:9", "x", "metadata.labels[k]", invalid, "must be text"},
+				{"tenants/a.yaml:11", "x", "metadata.annotations[korthweb.digihunch.com/revision]", invalid, "Korthweb's own"},
+				{"tenants/a.yaml:14", "x", "status", invalid, "Korthweb's to write"},
+			},
+		},
+		{
+			name: "label that is none", files: files{"tenants/a.yaml": head + "metadata:\n  name: x\n  labels:\n    a b: c\nspec: {domain: a.b}\n"},
+			problems: []problem{{"tenants/a.yaml:5", "x", "metadata.labels", invalid, `"a b"`}},
+		},
+		{
+			name: "the platform's namespace", files: files{"tenants/a.yaml": simple("x", "namespace: flux-system")},
+			problems: []problem{{"tenants/a.yaml:7", "x", "spec.namespace", invalid, "must not be the namespace that the Tenant itself lives in"}},
+		},
+		{
+			name: "common metadata", files: files{"tenants/a.yaml": simple("x", "commonMetadata:", "  labels:", "    korthweb.digihunch.com/tenant: z", "    app.kubernetes.io/managed-by: me", "    ok: 'a b'", "  annotations:", "    kustomize.toolkit.fluxcd.io/prune: disabled")},
+			problems: []problem{
+				{"tenants/a.yaml:8", "x", "spec.commonMetadata.labels", invalid, "a valid label must be"},
+				{"tenants/a.yaml:9", "x", "spec.commonMetadata.labels[korthweb.digihunch.com/tenant]", invalid, "Korthweb's own"},
+				{"tenants/a.yaml:10", "x", "spec.commonMetadata.labels[app.kubernetes.io/managed-by]", invalid, "itself"},
+				{"tenants/a.yaml:13", "x", "spec.commonMetadata.annotations[kustomize.toolkit.fluxcd.io/prune]", invalid, "steer Flux"},
+			},
+		},
+		{
+			name: "request above limit", files: files{"tenants/a.yaml": simple("x", "orthanc:", "  resources:", "    requests: {memory: 2Gi}", "    limits: {memory: 1Gi}")},
+			problems: []problem{{"tenants/a.yaml:9", "x", "spec.orthanc.resources.requests[memory]", invalid, "must not be above the limit, 1Gi"}},
+		},
+		{
+			name: "dependency that is no name", files: files{"tenants/a.yaml": simple("x", "dependsOn: [{name: a_b}]")},
+			problems: []problem{{"tenants/a.yaml:7", "x", "spec.dependsOn[0].name", invalid, "RFC 1123"}},
+		},
+		{
+			name: "one name twice", files: files{"tenants/a.yaml": good, "tenants/b.yaml": good + "---\n" + simple("b")},
+			tenants: []string{"b", "good"}, problems: []problem{{"tenants/b.yaml:4", "good", "metadata.name", conflict, "defined at tenants/a.yaml:1 and again at tenants/b.yaml:4"}},
+		},
+		{
+			name: "too many documents", files: files{"tenants/a.yaml": strings.Repeat("---\na: b\n", 1001), "tenants/b.yaml": good},
+			tenants: []string{"good"}, problems: []problem{{"tenants/a.yaml:2001", "", "", malformed, "more than 1000 documents"}},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := load(t, tc.files)
+			expectProblems(t, r, tc.problems)
+			if tc.tenants == nil {
+				tc.tenants = []string{}
+			}
+			NewWithT(t).Expect(names(r)).To(Equal(tc.tenants))
+		})
+	}
+}
+
+func TestLoadResolves(t *testing.T) {
+	g := NewWithT(t)
+	f := files{
+		"tenants/class.yaml": class("std", "orthanc: {aeTitle: STD, autoscaling: {maxReplicas: 3}, storage: {size: 5Gi}}", "commonMetadata: {labels: {a: class, c: class}}", "displayName: null"),
+		"tenants/x.yaml":     "# about x\n" + simple("x", "className: std", "orthanc: {autoscaling: null, replicas: 2, storage: {className: fast}}", "dependsOn: [{name: mine}, {name: shared}]"),
+	}
+	r, err := tenant.Load(f.fs(), tenant.Options{
+		Path: "./tenants/", Namespace: "flux-system",
+		DependsOn:      []v1alpha1.DependencyReference{{Name: "shared"}},
+		CommonMetadata: &kustomizev1.CommonMetadata{Labels: map[string]string{"a": "repository", "b": "repository"}},
+	})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(r.Problems).To(BeEmpty())
+	g.Expect(r.Definitions).To(HaveLen(1))
+	d := r.Definitions[0]
+	g.Expect([]any{d.File, d.Line}).To(Equal([]any{"tenants/x.yaml", 2}))
+	g.Expect(d.Tenant.Namespace).To(Equal("flux-system"))
+	g.Expect(d.Tenant.GroupVersionKind().String()).To(Equal("korthweb.digihunch.com/v1alpha1, Kind=Tenant"))
+	s := d.Tenant.Spec
+	g.Expect(s.Orthanc.AETitle).To(BeEquivalentTo("STD"))
+	g.Expect(s.Orthanc.Replicas).To(Equal(ptr.To[int32](2)))
+	g.Expect(s.Orthanc.Autoscaling).To(BeNil())
+	g.Expect(s.Orthanc.Storage.Size.String()).To(Equal("5Gi"))
+	g.Expect(s.Orthanc.Storage.ClassName).To(Equal("fast"))
+	g.Expect(s.DependsOn).To(Equal([]v1alpha1.DependencyReference{{Name: "shared"}, {Name: "mine"}}))
+	g.Expect(s.CommonMetadata.Labels).To(Equal(map[string]string{"a": "class", "b": "repository", "c": "class"}))
+	g.Expect(s.Namespace).To(Equal("x-orthweb"))
+	g.Expect(s.Ingress.DICOM.Host).To(BeEquivalentTo("dicom.x.orthweb.com"))
+}
+
+func TestLoadClasses(t *testing.T) {
+	uses := func(spec ...string) string { return simple("x", append([]string{"className: std"}, spec...)...) }
+	missing := problem{"tenants/x.yaml:7", "x", "spec.className", invalid, "there is no TenantClass of this name"}
+	bad := problem{"tenants/x.yaml:7", "x", "spec.className", invalid, "TenantClass std at tenants/class.yaml:1 has problems"}
+	for _, tc := range []struct {
+		name     string
+		files    files
+		problems []problem
+	}{
+		{name: "no such class", files: files{"tenants/x.yaml": uses()}, problems: []problem{missing}},
+		{
+			name: "class of a similar name", files: files{"tenants/x.yaml": uses(), "tenants/class.yaml": class("sdt", "suspend: true")},
+			problems: []problem{{"tenants/x.yaml:7", "x", "spec.className", invalid, "did you mean sdt?"}},
+		},
+		{
+			name: "what a tenant must have", files: files{"tenants/x.yaml": uses(), "tenants/class.yaml": class("std", "domain: a.b", "namespace: a", "className: b")},
+			problems: []problem{
+				{"tenants/class.yaml:6", "", "spec.domain", invalid, "each is a tenant's own"},
+				{"tenants/class.yaml:7", "", "spec.namespace", invalid, "each is a tenant's own"},
+				{"tenants/class.yaml:8", "", "spec.className", invalid, "each is a tenant's own"},
+				bad,
+			},
+		},
+		{
+			name: "unknown field and bad value in a class", files: files{"tenants/x.yaml": uses(), "tenants/class.yaml": class("std", "orthanc:", "  aetitle: X", "  replicas: 0", "  aeTitle: 'a\\b'")},
+			problems: []problem{
+				{"tenants/class.yaml:7", "", "spec.orthanc.aetitle", invalid, "did you mean aeTitle?"},
+				{"tenants/class.yaml:8", "", "spec.orthanc.replicas", invalid, "greater than or equal to 1"},
+				{"tenants/class.yaml:9", "", "spec.orthanc.aeTitle", invalid, "AE title"},
+				bad,
+			},
+		},
+		{
+			name: "class without name and spec", files: files{"tenants/class.yaml": "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: TenantClass\nmetadata: {labels: {}}\n"},
+			problems: []problem{
+				{"tenants/class.yaml:1", "", "spec", invalid, "needs a spec"},
+				{"tenants/class.yaml:3", "", "metadata.labels", invalid, "unknown field"},
+				{"tenants/class.yaml:3", "", "metadata.name", invalid, "needs a name"},
+			},
+		},
+		{
+			name: "two classes of one name", files: files{"tenants/x.yaml": uses(), "tenants/class.yaml": class("std", "suspend: true") + "---\n" + class("std", "suspend: false")},
+			problems: []problem{{"tenants/class.yaml:11", "", "metadata.name", conflict, "TenantClass std is defined at tenants/class.yaml:1 and again at tenants/class.yaml:11"}, bad},
+		},
+		{
+			name: "part of an object in the class, the rest in the tenant", files: files{"tenants/x.yaml": uses("orthanc: {autoscaling: {maxReplicas: 3}}"), "tenants/class.yaml": class("std", "orthanc: {autoscaling: {minReplicas: 2}}")},
+		},
+		{
+			name: "class and tenant exclude each other", files: files{"tenants/x.yaml": uses("orthanc: {autoscaling: {maxReplicas: 3}}"), "tenants/class.yaml": class("std", "orthanc:", "  replicas: 2")},
+			problems: []problem{{"tenants/x.yaml:8", "x", "spec.orthanc", invalid, "replicas and autoscaling exclude each other: set one (merged with TenantClass std at tenants/class.yaml:6; null removes"}},
+		},
+		{
+			name: "object of the class that is wrong with what the defaults add", files: files{"tenants/x.yaml": uses(), "tenants/class.yaml": class("std", "certificates:", "  duration: 1h", "  renewBefore: 2h")},
+			problems: []problem{{"tenants/x.yaml:5", "x", "spec.certificates", invalid, "renewBefore must be shorter than duration (the value comes from TenantClass std at tenants/class.yaml:6)"}},
+		},
+		{
+			name: "null in a tenant and in a class", files: files{"tenants/x.yaml": uses("displayName: null", "orthanc: {replicas: null}"), "tenants/class.yaml": class("std", "displayName: X", "orthanc: {replicas: 2, aeTitle: null}")},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := load(t, tc.files)
+			expectProblems(t, r, tc.problems)
+			if len(tc.problems) == 0 {
+				NewWithT(t).Expect(names(r)).To(Equal([]string{"x"}))
+			}
+		})
+	}
+}
+
+func TestLoadExisting(t *testing.T) {
+	g := NewWithT(t)
+	moved := held("bhs", "tenants/bhs.yaml", 1)
+	r := load(t, files{"tenants/bhs.yaml": simple("bhs", "namespace: elsewhere")}, moved)
+	expectProblems(t, r, []problem{{"tenants/bhs.yaml:7", "bhs", "spec.namespace", invalid, "it must stay bhs-orthweb"}})
+
+	others := held("bhs", "t/bhs.yaml", 1, func(t *v1alpha1.Tenant) { t.Labels = nil })
+	r = load(t, files{"tenants/bhs.yaml": simple("bhs")}, others)
+	expectProblems(t, r, []problem{{"tenants/bhs.yaml:4", "bhs", "metadata.name", conflict, "exists already and was made by hand"}})
+
+	others.Labels = map[string]string{v1alpha1.RepositoryLabel: "second"}
+	r = load(t, files{"tenants/bhs.yaml": simple("bhs")}, others)
+	expectProblems(t, r, []problem{{"tenants/bhs.yaml:4", "bhs", "metadata.name", conflict, "comes from TenantRepository second"}})
+
+	// Of two documents, the one in the file that the tenant came from stays.
+	r = load(t, files{"tenants/a.yaml": simple("bhs"), "tenants/bhs.yaml": simple("bhs")}, held("bhs", "tenants/bhs.yaml", 1))
+	expectProblems(t, r, []problem{{"tenants/a.yaml:4", "bhs", "metadata.name", conflict, "defined at tenants/bhs.yaml:1 and again at tenants/a.yaml:4"}})
+	g.Expect(r.Definitions[0].File).To(Equal("tenants/bhs.yaml"))
+}
+
+func TestLoadNamespaceOffline(t *testing.T) {
+	g := NewWithT(t)
+	in := func(name, namespace string) string {
+		return head + "metadata: {name: " + name + ", namespace: " + namespace + "}\nspec: {domain: " + name + ".b}\n"
+	}
+	f := files{"tenants/a.yaml": simple("a"), "tenants/b.yaml": in("b", "platform"), "tenants/c.yaml": in("c", "other")}
+	r, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants"})
+	g.Expect(err).NotTo(HaveOccurred())
+	expectProblems(t, r, []problem{{"tenants/c.yaml:3", "c", "metadata.namespace", invalid, "must be platform"}})
+	g.Expect(names(r)).To(Equal([]string{"a", "b"}))
+	g.Expect(r.Definitions[0].Tenant.Namespace).To(Equal("platform"))
+}
+
+func TestLoadPath(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	g.Expect(os.MkdirAll(dir+"/real", 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(dir+"/real/a.yaml", []byte(simple("a")), 0o644)).To(Succeed())
+	g.Expect(os.Symlink("real", dir+"/link")).To(Succeed())
+	for _, tc := range []struct{ path, want string }{
+		{"none", "not in the source"},
+		{"real/none/x", `path "real/none" is not in the source`},
+		{"real/a.yaml", "is a file"},
+		{"link", "is a symbolic link"},
+		{"../x", "leaves the source"},
+		{"/etc", "leaves the source"},
+	} {
+		_, err := tenant.Load(os.DirFS(dir), tenant.Options{Path: tc.path})
+		g.Expect(err).To(MatchError(ContainSubstring(tc.want)), tc.path)
+	}
+	_, err := tenant.Load(os.DirFS(dir), tenant.Options{Path: "none"})
+	g.Expect(err).To(MatchError(fs.ErrNotExist))
+
+	// The root itself, with the link in it.
+	r, err := tenant.Load(os.DirFS(dir), tenant.Options{})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(names(r)).To(Equal([]string{"a"}))
+	expectProblems(t, r, []problem{{"link", "", "", malformed, "link is a symbolic link"}})
+}
+
+func TestLoadBounds(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	g.Expect(os.WriteFile(dir+"/big.yaml", nil, 0o644)).To(Succeed())
+	g.Expect(os.Truncate(dir+"/big.yaml", 50<<20)).To(Succeed())
+	g.Expect(os.WriteFile(dir+"/good.yaml", []byte(simple("good")), 0o644)).To(Succeed())
+	r, err := tenant.Load(os.DirFS(dir), tenant.Options{})
+	g.Expect(err).NotTo(HaveOccurred())
+	expectProblems(t, r, []problem{{"big.yaml", "", "", malformed, "big.yaml is 52428800 bytes large, and 1048576 (1 MiB) is the limit"}})
+	g.Expect(names(r)).To(Equal([]string{"good"}))
+
+	many := files{}
+	for i := range 5003 {
+		many[fmt.Sprintf("tenants/%05d.yaml", i)] = "# nothing\n"
+	}
+	many["tenants/00001.yaml"] = simple("good")
+	many["tenants/05001.yaml"] = simple("late")
+	r = load(t, many)
+	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "holds 5003 YAML files, and only the first 5000"}})
+	g.Expect(names(r)).To(Equal([]string{"good"}))
+}
+
+// TestLoadHostile holds that what is made to be slow or large is refused in little time and space.
+func TestLoadHostile(t *testing.T) {
+	var bomb strings.Builder
+	bomb.WriteString("l0: &l0 [x, x, x, x, x, x, x, x, x]\n")
+	for i := 1; i < 30; i++ {
+		fmt.Fprintf(&bomb, "l%d: &l%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*l%d, ", i-1), 9), ", "))
+	}
+	var merges strings.Builder
+	merges.WriteString("m0: &m0 {a: 1}\n")
+	for i := 1; i < 25000; i++ {
+		fmt.Fprintf(&merges, "m%d: &m%d {<<: *m%d, k%d: 1}\n", i, i, i-1, i)
+	}
+	var chain strings.Builder
+	chain.WriteString("c0: &c0 x\n")
+	for i := 1; i < 5000; i++ {
+		fmt.Fprintf(&chain, "c%d: &c%d [*c%d]\n", i, i, i-1)
+	}
+	const mebi = 1<<20 - 500
+	for name, text := range map[string]string{
+		"alias bomb":       simple("x") + bomb.String(),
+		"merge keys":       simple("x") + merges.String(),
+		"chain of aliases": simple("x") + chain.String(),
+		"many keys":        simple("x") + strings.Repeat("a: b\n", mebi/5),
+		"open brackets":    strings.Repeat("[", mebi),
+		"open braces":      strings.Repeat("{a: ", mebi/4),
+		"dashes":           strings.Repeat("- ", mebi/2),
+		"question marks":   strings.Repeat("? ", mebi/2),
+		"lines of keys":    strings.Repeat("?\n", mebi/2),
+		"anchors":          strings.Repeat("- &a\n", mebi/5),
+		"comments":         strings.Repeat("#\n", mebi/2),
+		"documents":        strings.Repeat("---\n", mebi/4),
+		"long key":         simple("x", strings.Repeat("k", mebi)+": 1"),
+		"long value":       simple("x", "displayName: "+strings.Repeat("k", mebi)),
+		"quotes":           strings.Repeat("'", mebi),
+		"many items":       simple("x", "patches: ["+strings.Repeat("1,", mebi/2)+"]"),
+		"steps":            steps(1400),
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			start := time.Now()
+			r := load(t, files{"tenants/x.yaml": text, "tenants/good.yaml": simple("good")})
+			g.Expect(time.Since(start)).To(BeNumerically("<", 10*time.Second))
+			g.Expect(names(r)).To(Equal([]string{"good"}))
+			g.Expect(len(r.Problems)).To(BeNumerically("<=", 25))
+		})
+	}
+}
+
+// steps is a mapping that nests one level deeper in each line.
+func steps(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
+}
