@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/fluxcd/cli-utils/pkg/object"
@@ -62,8 +63,8 @@ type Result struct {
 // server-side apply.
 //
 // Errors: NotOwnedError, TerminatingError, FluxNotInstalledError, or the apiserver's, naming the object.
-// See Reason. Result speaks of what was done before the error. Objects already applied stay; calling
-// again goes on.
+// See Reason. Result speaks of what was done before the error, so its inventory is then incomplete.
+// Objects already applied stay; calling again goes on.
 func (a *Applier) Apply(ctx context.Context, tenant *v1alpha1.Tenant, artifact *meta.Artifact) (Result, error) {
 	run := &apply{Applier: a, tenant: tenant, result: Result{Inventory: &kustomizev1.ResourceInventory{}}}
 	for _, desired := range Objects(tenant) {
@@ -107,6 +108,8 @@ func (a *apply) ensure(ctx context.Context, desired client.Object) (client.Objec
 		err = a.client.Create(ctx, created, client.FieldOwner(v1alpha1.FieldManager))
 		if err == nil {
 			a.changed(desired)
+			// Typed objects lose their kind on the way through a client.
+			created.GetObjectKind().SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
 			return created, nil
 		}
 		if apierrors.IsAlreadyExists(err) {
@@ -119,12 +122,10 @@ func (a *apply) ensure(ctx context.Context, desired client.Object) (client.Objec
 	if err := mayChange(a.tenant, desired, live); err != nil {
 		return nil, err
 	}
-	if live.GetAnnotations()[v1alpha1.DigestAnnotation] == desired.GetAnnotations()[v1alpha1.DigestAnnotation] {
-		// Typed objects from a client have no kind of their own.
-		live.GetObjectKind().SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
-		if Subset(fields(desired), fields(live)) == "" {
-			return live, nil
-		}
+	live.GetObjectKind().SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
+	if live.GetAnnotations()[v1alpha1.DigestAnnotation] == desired.GetAnnotations()[v1alpha1.DigestAnnotation] &&
+		Subset(fields(desired), fields(live)) == "" {
+		return live, nil
 	}
 	return a.change(ctx, desired)
 }
@@ -199,10 +200,10 @@ func (a *apply) announce(ctx context.Context, ea *sourcev1.ExternalArtifact, art
 	a.result.Writes++
 	err := a.client.Status().Patch(ctx, wanted, client.MergeFrom(ea), client.FieldOwner(v1alpha1.FieldManager))
 	if err != nil {
-		return fmt.Errorf("announcing the bundle: %w", explain(err, wanted))
+		return fmt.Errorf("announcing the bundle: %w", explain(err, ea))
 	}
-	if len(a.result.Changed) == 0 || a.result.Changed[len(a.result.Changed)-1] != name(wanted) {
-		a.changed(wanted)
+	if !slices.Contains(a.result.Changed, name(ea)) {
+		a.changed(ea)
 	}
 	return nil
 }
@@ -211,12 +212,8 @@ func (a *apply) announce(ctx context.Context, ea *sourcev1.ExternalArtifact, art
 // read. Which of the two requests comes first is a matter of which will do alone.
 func (a *apply) credentials(ctx context.Context) error {
 	secret := Credentials(a.tenant, "")
-	known := false
-	if inventory := a.tenant.Status.Inventory; inventory != nil {
-		for _, entry := range inventory.Entries {
-			known = known || entry.ID == id(secret)
-		}
-	}
+	inventory := a.tenant.Status.Inventory
+	known := inventory != nil && slices.ContainsFunc(inventory.Entries, func(r kustomizev1.ResourceRef) bool { return r.ID == id(secret) })
 	if !known {
 		if err := a.createCredentials(ctx); !apierrors.IsAlreadyExists(err) {
 			return err
@@ -244,8 +241,8 @@ func (a *apply) createCredentials(ctx context.Context) error {
 	}
 	secret := Credentials(a.tenant, password)
 	a.result.Writes++
-	if err := a.client.Create(ctx, secret, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-		return explain(err, Credentials(a.tenant, ""))
+	if err := a.client.Create(ctx, secret.DeepCopy(), client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return explain(err, secret)
 	}
 	a.changed(secret)
 	a.list(secret)

@@ -50,13 +50,13 @@ func ExternalArtifact(tenant *v1alpha1.Tenant) *sourcev1.ExternalArtifact {
 // spec.dependsOn names, the application layer for the dependency layer.
 //
 // spec.suspend is set only while the tenant is suspended, so that a person can suspend a layer with the
-// flux command line without Korthweb resuming it.
+// flux command line without Korthweb resuming it. spec.commonMetadata is not set: the tenant's is
+// rendered into the bundle's objects, where it cannot replace their own labels.
 func Kustomization(tenant *v1alpha1.Tenant, layer string) *kustomizev1.Kustomization {
 	k := &kustomizev1.Kustomization{
 		TypeMeta:   metav1.TypeMeta{APIVersion: kustomizev1.GroupVersion.String(), Kind: kustomizev1.KustomizationKind},
 		ObjectMeta: objectMeta(tenant, tenant.Namespace, tenant.LayerName(layer)),
 		Spec: kustomizev1.KustomizationSpec{
-			CommonMetadata:     tenant.Spec.CommonMetadata.DeepCopy(),
 			DependsOn:          dependsOn(tenant, layer),
 			Interval:           metav1.Duration{Duration: Interval},
 			RetryInterval:      &metav1.Duration{Duration: RetryInterval},
