@@ -112,7 +112,7 @@ func TestSameAsKustomize(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			tenant := readTenant(t, name)
-			tenant.Spec.Patches = nil // TestPatches compares those
+			tenant.Spec.Patches = nil // kustomize has patched them itself
 			bundle, err := r.Render(tenant)
 			g.Expect(err).NotTo(HaveOccurred())
 			memory, builds := overlay(t, r, tenant)

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/fluxcd/pkg/apis/kustomize"
+	. "github.com/onsi/gomega"
+
+	"github.com/digihunch/korthweb/internal/render"
+)
+
+func TestPatchesRefused(t *testing.T) {
+	target := func(kind, name string) *kustomize.Selector { return &kustomize.Selector{Kind: kind, Name: name} }
+	bomb := "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nkind: Deployment\nmetadata: {name: orthanc, annotations: {x: *b}}\n"
+
+	cases := []struct {
+		name    string
+		patch   kustomize.Patch
+		message string
+	}{
+		// Text that is no patch.
+		{"empty", kustomize.Patch{}, "is empty"},
+		{"only a comment", kustomize.Patch{Patch: "# later\n---\n"}, "is empty"},
+		{"broken YAML", kustomize.Patch{Patch: "a: [", Target: target("Deployment", "")}, "yaml"},
+		{"a scalar", kustomize.Patch{Patch: "delete it", Target: target("Deployment", "")}, "neither a strategic merge patch nor"},
+		{"an alias bomb", kustomize.Patch{Patch: bomb}, "anchors"},
+		{"too large", kustomize.Patch{Patch: strings.Repeat("#", 300<<10)}, "bytes"},
+		{"deep nesting", kustomize.Patch{Patch: "a: " + strings.Repeat("[", 50000), Target: target("Deployment", "")}, "depth"},
+		{"names no object", kustomize.Patch{Patch: "spec: {}"}, "needs a target"},
+		{"two documents, one target", kustomize.Patch{Patch: "a: 1\n---\nb: 1", Target: target("Deployment", "")}, "must be one document"},
+		{"operations without target", kustomize.Patch{Patch: `[{"op":"remove","path":"/spec"}]`}, "needs a target"},
+		{"unknown operation", kustomize.Patch{Patch: `[{"op":"explode","path":"/spec"}]`, Target: target("Deployment", "orthanc")}, "Unexpected kind: explode"},
+		{"operation of no kind", kustomize.Patch{Patch: `[{"path":"/spec"}]`, Target: target("Deployment", "orthanc")}, "operation 0"},
+		{"copying", kustomize.Patch{Patch: `[{"op":"copy","from":"/spec","path":"/spec/x"}]`, Target: target("Deployment", "orthanc")}, "operation 0"},
+		{"a list of scalars", kustomize.Patch{Patch: `[1, 2]`, Target: target("Deployment", "orthanc")}, "operation 0"},
+		{"a path that is not there", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/x/y","value":1}]`, Target: target("Deployment", "orthanc")}, "/spec/x/y"},
+		// Targets.
+		{"matches nothing", kustomize.Patch{Patch: `[{"op":"remove","path":"/spec"}]`, Target: target("DaemonSet", "orthanc")}, "matches no object of the bundle: kind DaemonSet, name orthanc"},
+		{"names nothing", kustomize.Patch{Patch: "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: other}\n"}, "matches no object"},
+		{"a broken expression", kustomize.Patch{Patch: `[]`, Target: target("(", "")}, "target"},
+		{"a broken label selector", kustomize.Patch{Patch: "a: 1", Target: &kustomize.Selector{LabelSelector: "a in ("}}, "target"},
+		{"the Tenant", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/namespace","value":"x"}]`, Target: target("Tenant", "")}, "matches no object"},
+		{"another namespace's object", kustomize.Patch{Patch: "kind: Deployment\nmetadata: {name: orthanc, namespace: bhs-orthweb}\n"}, `names namespace "bhs-orthweb"`},
+		// Identity.
+		{"delete", kustomize.Patch{Patch: "kind: PersistentVolumeClaim\nmetadata: {name: orthanc-storage}\n$patch: delete\n"}, "PersistentVolumeClaim/orthanc-storage: a patch may not add or remove"},
+		{"rename", kustomize.Patch{Patch: `[{"op":"replace","path":"/metadata/name","value":"other"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: a patch may not change an object's"},
+		{"another kind", kustomize.Patch{Patch: `[{"op":"replace","path":"/kind","value":"ClusterRole"}]`, Target: target("ServiceAccount", "orthanc")}, "ServiceAccount/orthanc: a patch may not change an object's"},
+		{"another version", kustomize.Patch{Patch: `[{"op":"replace","path":"/apiVersion","value":"v2"}]`, Target: target("Service", "orthweb")}, "may not change an object's"},
+		{"move", kustomize.Patch{Patch: `[{"op":"replace","path":"/metadata/namespace","value":"bhs-orthweb"}]`, Target: target("Service", "orthweb")}, "may not change an object's"},
+		{"remove metadata", kustomize.Patch{Patch: `[{"op":"remove","path":"/metadata"}]`, Target: target("Service", "orthweb")}, ""},
+		{"remove all", kustomize.Patch{Patch: `[{"op":"replace","path":"","value":null}]`, Target: target("Service", "orthweb")}, ""},
+		{"make it local", kustomize.Patch{Patch: `[{"op":"add","path":"/metadata/annotations","value":{"config.kubernetes.io/local-config":"true"}}]`, Target: target("Deployment", "orthanc")}, "Deployment/orthanc: metadata.annotations.config.kubernetes.io/local-config"},
+		// What marks an object as Korthweb's, and keeps its data.
+		{"tenant label", kustomize.Patch{Patch: `[{"op":"replace","path":"/metadata/labels/korthweb.digihunch.com~1tenant","value":"bhs"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: metadata.labels.korthweb.digihunch.com/tenant: a patch may not set"},
+		{"no labels", kustomize.Patch{Patch: `[{"op":"remove","path":"/metadata/labels"}]`, Target: target("Service", "orthweb")}, "may not remove"},
+		{"prune", kustomize.Patch{Patch: `[{"op":"remove","path":"/metadata/annotations"}]`, Target: target("Cluster", "postgres")}, "Cluster/postgres: metadata.annotations.kustomize.toolkit.fluxcd.io/prune: a patch may not remove"},
+		// Acting as somebody else.
+		{"no service account", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {serviceAccountName: null}\n"}, "HelmRelease/istio-ingress: spec.serviceAccountName: a patch may not remove"},
+		{"other service account", kustomize.Patch{Patch: "kind: Deployment\nmetadata: {name: orthanc}\nspec: {template: {spec: {serviceAccountName: istio-ingress}}}\n"}, "Deployment/orthanc: spec.template.spec.serviceAccountName"},
+		{"other cluster", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {kubeConfig: {secretRef: {name: x}}}\n"}, "spec.kubeConfig"},
+		// Reaching into other namespaces.
+		{"target namespace", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {targetNamespace: bhs-orthweb}\n"}, "HelmRelease/istio-ingress: spec.targetNamespace: a patch may not reach outside"},
+		{"storage namespace", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {storageNamespace: bhs-orthweb}\n"}, "spec.storageNamespace"},
+		{"chart of another namespace", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {chartRef: {namespace: bhs-orthweb}}\n"}, "spec.chartRef.namespace"},
+		{"network policy", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/ingress/0/from/-","value":{"namespaceSelector":{}}}]`, Target: target("NetworkPolicy", "orthanc")}, "NetworkPolicy/orthanc: spec.ingress.from.namespaceSelector"},
+		{"any principal", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/rules/0/from/0/source/principals/0","value":"*"}]`, Target: target("AuthorizationPolicy", "orthanc")}, "AuthorizationPolicy/orthanc: spec.rules.from.source.principals"},
+		{"other principal", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/rules/0/from/0/source/principals/-","value":"cluster.local/ns/bhs-orthweb/sa/istio-ingress"}]`, Target: target("AuthorizationPolicy", "orthanc")}, "spec.rules.from.source.principals"},
+		{"source namespaces", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/rules/0/from/0/source/namespaces","value":["bhs-orthweb"]}]`, Target: target("AuthorizationPolicy", "orthanc")}, "spec.rules.from.source.namespaces"},
+		{"sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"bhs-orthweb/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
+		{"all sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"*/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
+		{"gateway of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/gateways","value":["bhs-orthweb/web-gw"]}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.gateways"},
+		{"pods of another gateway", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/selector/istio","value":"bhs-ingress"}]`, Target: target("Gateway", "dcm-gw")}, "Gateway/dcm-gw: spec.selector.istio"},
+		{"pods for another gateway", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/values/labels/istio","value":"bhs-ingress"}]`, Target: target("HelmRelease", "")}, "spec.values.labels.istio"},
+		{"routes for everybody", kustomize.Patch{Patch: `[{"op":"remove","path":"/spec/exportTo"}]`, Target: target("VirtualService", "web-vs")}, "spec.exportTo"},
+		{"service for everybody", kustomize.Patch{Patch: `[{"op":"replace","path":"/metadata/annotations/networking.istio.io~1exportTo","value":"*"}]`, Target: target("Service", "orthweb")}, "networking.istio.io/exportTo"},
+		{"service of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/http/0/route/0/destination/host","value":"orthweb.bhs-orthweb.svc.cluster.local"}]`, Target: target("VirtualService", "web-vs")}, "spec.http.route.destination.host"},
+		{"database of another tenant", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/template/spec/containers/0/env/-","value":{"name":"DB_ADDR","value":"postgres-rw.bhs-orthweb.svc"}}]`, Target: target("Deployment", "")}, "spec.template.spec.containers.env.value"},
+		{"credential of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/tls/credentialName","value":"kubernetes-gateway://bhs-orthweb/web-tls"}]`, Target: target("Gateway", "web-gw")}, "spec.servers.tls.credentialName"},
+	}
+	r := newRenderer(t)
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			g := NewWithT(t)
+			tenant := readTenant(t, "patched")
+			// A good patch comes first: it is the second that must be named.
+			tenant.Spec.Patches = []kustomize.Patch{tenant.Spec.Patches[0], tc.patch}
+			_, err := r.Render(tenant)
+			g.Expect(err).To(MatchError(ContainSubstring(tc.message)))
+			var mendable *render.Error
+			g.Expect(errors.As(err, &mendable)).To(BeTrue(), "%T: %v", err, err)
+			g.Expect(mendable.Field).To(HavePrefix("spec.patches"))
+			if tc.name != "too large" {
+				g.Expect(mendable.Field).To(Equal("spec.patches[1]"))
+			}
+			g.Expect(len(err.Error())).To(BeNumerically("<", 4096))
+		})
+	}
+}
+
+func TestPatchesAllowed(t *testing.T) {
+	cases := []struct {
+		name  string
+		patch kustomize.Patch
+		path  string
+		want  string
+	}{
+		{
+			"a resource", kustomize.Patch{Patch: "kind: Deployment\nmetadata: {name: orthanc, namespace: mhr-orthweb}\nspec: {minReadySeconds: 7}\n"},
+			"application/deployment-orthanc.yaml", "minReadySeconds: 7",
+		},
+		{
+			"the tenant's own namespace", kustomize.Patch{
+				Patch:  `[{"op":"add","path":"/spec/chartRef/namespace","value":"mhr-orthweb"}]`,
+				Target: &kustomize.Selector{Kind: "HelmRelease", Namespace: "mhr-orthweb"},
+			},
+			"dependency/helmrelease-istio-ingress.yaml", "namespace: mhr-orthweb",
+		},
+		{
+			"one more host", kustomize.Patch{
+				Patch:  `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"./extra.example.org"}]`,
+				Target: &kustomize.Selector{Group: "networking.istio.io", Version: "v1", Kind: "Sidecar"},
+			},
+			"dependency/sidecar-default.yaml", "./extra.example.org",
+		},
+		{
+			"a field less", kustomize.Patch{
+				Patch:  "- op: remove\n  path: /spec/template/spec/topologySpreadConstraints\n",
+				Target: &kustomize.Selector{LabelSelector: "app.kubernetes.io/name=orthanc", Kind: "Deployment"},
+			},
+			"application/deployment-orthanc.yaml", "kind: Deployment",
+		},
+		{
+			"text that YAML could misread", kustomize.Patch{
+				Patch: "kind: ConfigMap\nmetadata: {name: orthanc-config}\ndata: {on: 'no', e: '1e3', t: \"a\\tb\\n \\u2028\"}\n",
+			},
+			"application/configmap-orthanc-config.yaml", `t: "a\U00000009b\n \U00002028"`,
+		},
+	}
+	r := newRenderer(t)
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			g := NewWithT(t)
+			tenant := readTenant(t, "patched")
+			tenant.Spec.Patches = []kustomize.Patch{tc.patch}
+			before := tenant.DeepCopy()
+			found := false
+			for _, f := range renderFiles(t, r, tenant) {
+				decode(t, f.Data)
+				if f.Path == tc.path {
+					found = true
+					g.Expect(string(f.Data)).To(ContainSubstring(tc.want))
+					g.Expect(string(f.Data)).NotTo(ContainSubstring("config.kubernetes.io"))
+				}
+			}
+			g.Expect(found).To(BeTrue())
+			g.Expect(tenant).To(Equal(before))
+		})
+	}
+}
+
+// TestPatchLeavesOthersAlone shows that what one tenant patches is not in the objects that tenants share.
+func TestPatchLeavesOthersAlone(t *testing.T) {
+	g := NewWithT(t)
+	r := newRenderer(t)
+	plain := readTenant(t, "patched")
+	plain.Spec.Patches = nil
+	before := renderFiles(t, r, plain)
+	g.Expect(renderFiles(t, r, readTenant(t, "patched"))).NotTo(Equal(before))
+	g.Expect(renderFiles(t, r, plain)).To(Equal(before))
+}
+
+// FuzzPatch looks for a patch that makes Render panic, or lets an object out of the tenant's namespace.
+func FuzzPatch(f *testing.F) {
+	f.Add("kind: Deployment\nmetadata: {name: orthanc}\nspec: {replicas: 2}\n", "", "")
+	f.Add(`[{"op":"add","path":"/spec/x","value":{}}]`, "Deployment", "orthanc")
+	f.Add("$patch: delete", "Service", "")
+	f.Add("- op: move\n  from: /metadata\n  path: /spec\n", ".*", "")
+	r := newRenderer(f)
+	tenant := readTenant(f, "minimal")
+	f.Fuzz(func(t *testing.T, text, kind, name string) {
+		tenant := tenant.DeepCopy()
+		tenant.Spec.Patches = []kustomize.Patch{{Patch: text}}
+		if kind != "" || name != "" {
+			tenant.Spec.Patches[0].Target = &kustomize.Selector{Kind: kind, Name: name}
+		}
+		b, err := r.Render(tenant)
+		if err != nil {
+			return
+		}
+		for _, l := range b.Layers {
+			for _, o := range l.Objects {
+				metadata := decode(t, o.YAML())["metadata"].(map[string]any)
+				if metadata["namespace"] != "bhs-orthweb" || metadata["name"] != o.Name {
+					t.Fatalf("%s/%s is now %v", o.Kind, o.Name, metadata)
+				}
+			}
+		}
+	})
+}
