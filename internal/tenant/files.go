@@ -26,6 +26,9 @@ const (
 
 	// maxDocuments bounds the documents of one file that are read.
 	maxDocuments = 1000
+
+	// maxAllDocuments bounds the documents that are read, up to the end of the file that exceeds it.
+	maxAllDocuments = 20_000
 )
 
 // document is one YAML document of a file.

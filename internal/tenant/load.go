@@ -105,8 +105,14 @@ func Load(fsys fs.FS, opts Options) (*Result, error) {
 		return nil, err
 	}
 	var tenants, classes []*document
-	for _, file := range files {
+	total := 0
+	for i, file := range files {
+		if total >= maxAllDocuments {
+			l.unread(root, fmt.Sprintf("holds more than %d documents: %s and the %d files after it are not read; use several TenantRepositories", maxAllDocuments, file, len(files)-i-1))
+			break
+		}
 		docs := l.read(file)
+		total += len(docs)
 		for i := range docs {
 			switch l.kind(&docs[i]) {
 			case v1alpha1.TenantKind:

@@ -456,6 +456,29 @@ func TestLoadBounds(t *testing.T) {
 	g.Expect(names(r)).To(Equal([]string{"good"}))
 }
 
+// TestLoadManyDocuments holds that documents are bounded in all, too.
+func TestLoadManyDocuments(t *testing.T) {
+	g := NewWithT(t)
+	f := files{}
+	for i := range 25 {
+		f[fmt.Sprintf("tenants/%02d.yaml", i)] = strings.Repeat("---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", 1000)
+	}
+	f["tenants/00.yaml"] = simple("good")
+	f["tenants/24.yaml"] = simple("late")
+	r := load(t, f)
+	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21.yaml and the 3 files after it are not read"}})
+	g.Expect(names(r)).To(Equal([]string{"good"}))
+}
+
+// TestLoadSamples holds that the definitions that come with Korthweb are good ones.
+func TestLoadSamples(t *testing.T) {
+	g := NewWithT(t)
+	r, err := tenant.Load(os.DirFS("../.."), tenant.Options{Path: v1alpha1.DefaultPath})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(r.Problems).To(BeEmpty())
+	g.Expect(names(r)).To(Equal([]string{"bhs", "mhr"}))
+}
+
 // TestLoadHostile holds that what is made to be slow or large is refused in little time and space.
 func TestLoadHostile(t *testing.T) {
 	var bomb strings.Builder

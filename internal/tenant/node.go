@@ -20,7 +20,7 @@ const (
 	maxDepth = 32
 
 	// maxFindings bounds the mistakes that are told of one document.
-	maxFindings = 20
+	maxFindings = 10
 )
 
 // node is a YAML value with the lines of its parts. Nodes that come from one anchor are shared, so

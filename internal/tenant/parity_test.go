@@ -115,6 +115,7 @@ func TestAgainstAPIServer(t *testing.T) {
 	c := startAPIServer(t)
 	t.Run("tenant", func(t *testing.T) { testParity(t, c) })
 	t.Run("repository", func(t *testing.T) { testRepositoryRules(t, c) })
+	t.Run("samples", func(t *testing.T) { testSamples(t, c) })
 	t.Run("immutable", func(t *testing.T) { testImmutable(t, c) })
 }
 
@@ -277,6 +278,20 @@ func testRepositoryRules(t *testing.T, c client.Client) {
 			fields, message := verdict(t, c, document)
 			NewWithT(t).Expect(fields).To(Equal(tc.fields), message)
 		})
+	}
+}
+
+// testSamples holds that the apiserver takes the samples.
+func testSamples(t *testing.T, c client.Client) {
+	g := NewWithT(t)
+	samples, err := filepath.Glob(filepath.Join("..", "..", "config", "samples", "tenant*.yaml"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(samples).NotTo(BeEmpty())
+	for _, sample := range samples {
+		data, err := os.ReadFile(sample)
+		g.Expect(err).NotTo(HaveOccurred())
+		_, message := verdict(t, c, string(data))
+		g.Expect(message).To(BeEmpty(), sample)
 	}
 }
 
