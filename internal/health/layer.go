@@ -61,7 +61,7 @@ func assessLayer(in Input, name string, k *kustomizev1.Kustomization, dependency
 	case strings.HasSuffix(ready.Message, gateDisabled):
 		l.reason, l.message = v1alpha1.FeatureGateDisabledReason, gateDisabledMessage
 	case k.Spec.Suspend:
-		l.message = fmt.Sprintf("Kustomization/%s/%s is suspended", k.Namespace, k.Name)
+		l.message = fmt.Sprintf("Kustomization/%s/%s is suspended: flux resume kustomization %s --namespace %s", k.Namespace, k.Name, k.Name, k.Namespace)
 	case text != "":
 		l.message = shorten(text)
 	default:
@@ -114,19 +114,20 @@ func healthOf(k *kustomizev1.Kustomization, ready *metav1.Condition) metav1.Cond
 	return metav1.ConditionUnknown
 }
 
-// ownMessage is what the Kustomization itself says. Its Ready condition says nothing while it is at
-// work; the steps of that are in Reconciling.
+// ownMessage is what the Kustomization itself says when it has failed or waits for another. The steps
+// that it goes through while it works are left out: each would be a write to the Tenant's status.
 func ownMessage(in Input, k *kustomizev1.Kustomization, ready *metav1.Condition) string {
-	switch {
-	case ready.Status == metav1.ConditionFalse && (k.Status.LastAttemptedRevision == in.Revision || failed(in, k, ready)),
-		ready.Reason == meta.DependencyNotReadyReason:
+	if ready.Reason == meta.DependencyNotReadyReason || ready.Status == metav1.ConditionFalse && failed(in, k, ready) {
 		return ready.Message
-	case ready.Status == metav1.ConditionUnknown:
-		if c := apimeta.FindStatusCondition(k.Status.Conditions, meta.ReconcilingCondition); c != nil {
-			return c.Message
-		}
-		return ready.Message
-	default:
-		return "waiting for Flux to apply revision " + in.Revision
 	}
+	return "waiting for Flux to apply revision " + shortRevision(in.Revision)
+}
+
+// shortRevision cuts the digest at the end of a revision to its first 12 characters.
+func shortRevision(revision string) string {
+	const short = 12
+	if i := strings.LastIndexByte(revision, ':'); i >= 0 && len(revision)-i-1 > short {
+		return revision[:i+1+short]
+	}
+	return revision
 }
