@@ -44,6 +44,7 @@ type Object struct {
 	// APIVersion, Kind, Namespace and Name are those of the object.
 	APIVersion, Kind, Namespace, Name string
 
+	file string
 	node *yaml.Node
 }
 
@@ -66,10 +67,14 @@ func (b *Bundle) Files() ([]File, error) {
 		count += len(l.Objects) + 1
 	}
 	files := make([]File, 0, count)
+	// All files share one buffer. Where it has to grow, the earlier ones keep the memory that they have.
+	buffer := make([]byte, 0, count*1536)
 	for _, l := range b.Layers {
 		files = append(files, File{Path: l.Name + "/" + kustomizationFile, Data: l.kustomization})
 		for _, o := range l.Objects {
-			files = append(files, File{Path: l.Name + "/" + fileName(o), Data: o.YAML()})
+			start := len(buffer)
+			buffer = appendDocument(buffer, o.node)
+			files = append(files, File{Path: l.Name + "/" + o.file, Data: buffer[start:len(buffer):len(buffer)]})
 		}
 	}
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
@@ -90,13 +95,11 @@ func (b *Bundle) YAML() []byte {
 	return out
 }
 
-func fileName(o Object) string { return strings.ToLower(o.Kind) + "-" + o.Name + ".yaml" }
-
 // layerKustomization returns the kustomization.yaml of a layer.
 func layerKustomization(objects []prototype) ([]byte, error) {
 	k := types.Kustomization{TypeMeta: types.TypeMeta{APIVersion: types.KustomizationVersion, Kind: types.KustomizationKind}}
 	for _, o := range objects {
-		k.Resources = append(k.Resources, fileName(o.Object))
+		k.Resources = append(k.Resources, o.file)
 	}
 	slices.Sort(k.Resources)
 	for i := 1; i < len(k.Resources); i++ {
@@ -131,14 +134,15 @@ func (v *variant) instantiate(name string, src *source) (Layer, error) {
 
 // addMetadata adds a TenantRepository's common metadata to every object. What the bundle itself sets stays.
 func (l *Layer) addMetadata(labels, annotations map[string]string) {
+	labelKeys, annotationKeys := slices.Sorted(maps.Keys(labels)), slices.Sorted(maps.Keys(annotations))
 	for _, o := range l.Objects {
 		metadata := own(o.node, "metadata")
-		for name, add := range map[string]map[string]string{"labels": labels, "annotations": annotations} {
-			if len(add) > 0 {
-				addStrings(own(metadata, name), add)
-			}
+		if len(labels) > 0 {
+			addStrings(own(metadata, "labels"), labelKeys, labels)
 		}
-		sortKeys(metadata)
+		if len(annotations) > 0 {
+			addStrings(own(metadata, "annotations"), annotationKeys, annotations)
+		}
 	}
 }
 
@@ -151,26 +155,28 @@ func own(n *yaml.Node, name string) *yaml.Node {
 		field.Content = slices.Clone(old.Content)
 		n.Content[at[0]] = field
 	} else {
-		n.Content = append(n.Content, stringNode(name), field)
+		insert(n, name, field)
 	}
 	return field
 }
 
 // addStrings adds the entries that a mapping lacks.
-func addStrings(n *yaml.Node, add map[string]string) {
-	for _, key := range slices.Sorted(maps.Keys(add)) {
+func addStrings(n *yaml.Node, keys []string, values map[string]string) {
+	n.Content = slices.Grow(n.Content, 2*len(keys))
+	for _, key := range keys {
 		if old, _ := find(n, key); old == nil {
-			n.Content = append(n.Content, stringNode(key), stringNode(add[key]))
+			insert(n, key, stringNode(values[key]))
 		}
 	}
-	sortKeys(n)
 }
 
-// sortKeys sorts a mapping by its keys.
-func sortKeys(n *yaml.Node) {
-	pairs := slices.Collect(slices.Chunk(n.Content, 2))
-	slices.SortFunc(pairs, func(a, b []*yaml.Node) int { return strings.Compare(a[0].Value, b[0].Value) })
-	n.Content = slices.Concat(pairs...)
+// insert adds an entry to a mapping with sorted keys.
+func insert(n *yaml.Node, key string, value *yaml.Node) {
+	at := 0
+	for at < len(n.Content) && n.Content[at].Value < key {
+		at += 2
+	}
+	n.Content = slices.Insert(n.Content, at, stringNode(key), value)
 }
 
 // setConfigDigests puts the digest of each configuration on the pod templates that name it.
@@ -191,10 +197,11 @@ func (l *Layer) setConfigDigests() {
 
 // configDigest is the digest of a ConfigMap's data.
 func configDigest(configMap *yaml.Node) string {
-	var text []byte
+	hash := sha256.New()
 	if data, _ := find(configMap, "data"); data != nil {
-		text = appendDocument(nil, data)
+		for _, n := range data.Content {
+			fmt.Fprintf(hash, "%d:%s", len(n.Value), n.Value)
+		}
 	}
-	sum := sha256.Sum256(text)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
 }

@@ -132,6 +132,8 @@ func appendString(out []byte, s string) []byte {
 			out = append(out, '\\', byte(r))
 		case r == '\n':
 			out = append(out, '\\', 'n')
+		case r == '\t':
+			out = append(out, '\\', 't')
 		case unicode.IsPrint(r):
 			out = utf8.AppendRune(out, r)
 		default:
@@ -173,11 +175,16 @@ func isPlain(s string) bool {
 			return false
 		}
 	}
-	switch strings.ToLower(s) {
+	return len(s) > len("false") || !isWord(strings.ToLower(s))
+}
+
+// isWord reports whether a string in lower case is a word of YAML 1.1 or 1.2.
+func isWord(s string) bool {
+	switch s {
 	case "true", "false", "yes", "no", "on", "off", "y", "n", "null":
-		return false
+		return true
 	}
-	return true
+	return false
 }
 
 // isPlainValue reports whether the text of a number, boolean or null is one, and nothing else.

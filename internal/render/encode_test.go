@@ -63,7 +63,7 @@ func TestEncode(t *testing.T) {
 		{"alias", "*a", `"*a"`},
 		{"quotes", `say "hi"\`, `"say \"hi\"\\"`},
 		{"accents", "Zürich", `"Zürich"`},
-		{"tab", "a\tb", `"a\U00000009b"`},
+		{"tab", "a\tb", `"a\tb"`},
 		{"line separator", "a\u2028b", `"a\U00002028b"`},
 		{"lines", "a\n  b\n\nc\n", "|\n  a\n    b\n\n  c"},
 		{"lines without end", "a\nb", "|-\n  a\n  b"},

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/kustomize/api/builtins"
 	"sigs.k8s.io/kustomize/api/provider"
 	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/resid"
 	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
@@ -46,11 +47,13 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 			return &Error{Field: fmt.Sprintf("spec.patches[%d]", i), Err: err}
 		}
 	}
-	for i := range b.Layers {
-		l := &b.Layers[i]
-		for j := range l.Objects {
-			l.Objects[j].node = p.nodes[0]
-			p.nodes = p.nodes[1:]
+	patched := p.patched
+	for _, l := range b.Layers {
+		for i := range l.Objects {
+			if patched[0] != nil {
+				l.Objects[i].node = patched[0]
+			}
+			patched = patched[1:]
 		}
 	}
 	return nil
@@ -59,11 +62,12 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 // patcher holds the objects of all layers while they are patched.
 type patcher struct {
 	guard   guard
-	objects []Object
-	allowed []facts
-	nodes   []*yaml.Node
 	helpers *resmap.PluginHelpers
 	state   resmap.ResMap
+	// objects before they are patched, what they are to kustomize, and what became of those that are patched.
+	objects   []Object
+	resources []*resource.Resource
+	patched   []*yaml.Node
 }
 
 func newPatcher(b *Bundle, namespace string) (*patcher, error) {
@@ -72,15 +76,20 @@ func newPatcher(b *Bundle, namespace string) (*patcher, error) {
 	for _, l := range b.Layers {
 		for _, o := range l.Objects {
 			p.objects = append(p.objects, o)
-			p.allowed = append(p.allowed, p.guard.facts(o.node))
 			nodes = append(nodes, kyaml.NewRNode(o.node).Copy())
 		}
 	}
+	p.patched = make([]*yaml.Node, len(p.objects))
 	factory := resmap.NewFactory(provider.NewDefaultDepProvider().GetResourceFactory())
 	p.helpers = resmap.NewPluginHelpers(nil, nil, factory, nil)
 	var err error
-	p.state, err = factory.NewResMapFromRNodeSlice(nodes)
-	return p, err
+	if p.state, err = factory.NewResMapFromRNodeSlice(nodes); err != nil {
+		return nil, err
+	}
+	if p.resources = p.state.Resources(); len(p.resources) != len(p.objects) {
+		return nil, fmt.Errorf("kustomize takes %d objects for %d", len(p.objects), len(p.resources))
+	}
+	return p, nil
 }
 
 // apply applies one patch and checks what came of it.
@@ -95,6 +104,7 @@ func (p *patcher) apply(patch kustomize.Patch) (err error) {
 	if err != nil {
 		return err
 	}
+	touched := map[*resource.Resource]bool{}
 	for _, part := range parts {
 		matched, err := p.state.Select(*part.Target)
 		if err != nil {
@@ -102,6 +112,9 @@ func (p *patcher) apply(patch kustomize.Patch) (err error) {
 		}
 		if len(matched) == 0 {
 			return fmt.Errorf("its target matches no object of the bundle: %s", describe(*part.Target))
+		}
+		for _, r := range matched {
+			touched[r] = true
 		}
 		config, err := sigsyaml.Marshal(part)
 		if err != nil {
@@ -115,7 +128,7 @@ func (p *patcher) apply(patch kustomize.Patch) (err error) {
 			return err
 		}
 	}
-	return p.check()
+	return p.check(touched)
 }
 
 // part is a patch for kustomize's patch transformer. It always has a target.
@@ -246,8 +259,8 @@ func describe(s types.Selector) string {
 	return strings.Join(parts, ", ")
 }
 
-// check compares the patched objects with the unpatched ones and keeps them for the bundle.
-func (p *patcher) check() error {
+// check compares the objects that a patch touched with what they were before any patch, and keeps them.
+func (p *patcher) check(touched map[*resource.Resource]bool) error {
 	patched := p.state.Resources()
 	if len(patched) != len(p.objects) {
 		for i, o := range p.objects {
@@ -256,28 +269,32 @@ func (p *patcher) check() error {
 			}
 		}
 	}
-	nodes := make([]*yaml.Node, len(patched))
 	for i, r := range patched {
-		o := p.objects[i]
-		r.RemoveBuildAnnotations()
-		data, err := r.AsYAML()
-		if err != nil {
-			return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
+		if !touched[r] && r == p.resources[i] {
+			continue
 		}
-		node, err := kyaml.Parse(string(data))
-		if err != nil {
-			return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
-		}
-		now := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Namespace: node.GetNamespace(), Name: node.GetName()}
-		if was := (Object{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}); now != was {
-			return fmt.Errorf("%s/%s: a patch may not change an object's apiVersion, kind, name or namespace (to %s %s %s/%s)",
-				o.Kind, o.Name, now.APIVersion, now.Kind, now.Namespace, now.Name)
-		}
-		nodes[i] = node.YNode()
-		if err := p.guard.compare(p.allowed[i], p.guard.facts(nodes[i])); err != nil {
-			return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
+		var err error
+		if p.patched[i], err = p.checkObject(p.objects[i], r); err != nil {
+			return fmt.Errorf("%s/%s: %w", p.objects[i].Kind, p.objects[i].Name, err)
 		}
 	}
-	p.nodes = nodes
 	return nil
+}
+
+func (p *patcher) checkObject(before Object, r *resource.Resource) (*yaml.Node, error) {
+	r.RemoveBuildAnnotations()
+	data, err := r.AsYAML()
+	if err != nil {
+		return nil, err
+	}
+	node, err := kyaml.Parse(string(data))
+	if err != nil {
+		return nil, err
+	}
+	now := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Namespace: node.GetNamespace(), Name: node.GetName()}
+	if was := (Object{APIVersion: before.APIVersion, Kind: before.Kind, Namespace: before.Namespace, Name: before.Name}); now != was {
+		return nil, fmt.Errorf("a patch may not change an object's apiVersion, kind, name or namespace (to %s %s %s/%s)",
+			now.APIVersion, now.Kind, now.Namespace, now.Name)
+	}
+	return node.YNode(), p.guard.compare(p.guard.facts(before.node), p.guard.facts(node.YNode()))
 }

@@ -57,6 +57,7 @@ func buildVariant(bundles fs.FS, layer layerEntry, components []string) (*varian
 			return nil, fmt.Errorf("%s: %w", r.CurId(), err)
 		}
 		o := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Namespace: node.GetNamespace(), Name: node.GetName(), node: node.YNode()}
+		o.file = strings.ToLower(o.Kind) + "-" + o.Name + ".yaml"
 		v.objects = append(v.objects, prototype{Object: o, set: &spot{}})
 	}
 	for _, dir := range append([]string{layer.Base}, components...) {
