@@ -90,7 +90,7 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 	patcher := patch.NewSerialPatcher(obj, r.Client)
 	defer func() {
 		if err := patchStatus(ctx, patcher, obj); err != nil {
-			retErr = kerrors.NewAggregate([]error{retErr, err})
+			result, retErr = ctrl.Result{}, kerrors.NewAggregate([]error{retErr, err})
 		}
 		r.RecordDuration(ctx, obj, start)
 		eventOnChange(r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision)

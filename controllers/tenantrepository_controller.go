@@ -83,7 +83,7 @@ func (r *TenantRepositoryReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	patcher := patch.NewSerialPatcher(obj, r.Client)
 	defer func() {
 		if err := patchStatus(ctx, patcher, obj); err != nil {
-			retErr = kerrors.NewAggregate([]error{retErr, err})
+			result, retErr = ctrl.Result{}, kerrors.NewAggregate([]error{retErr, err})
 		}
 		r.RecordDuration(ctx, obj, start)
 		eventOnChange(r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision)
@@ -148,8 +148,6 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 		}
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, obj.GetTimeout())
-	defer cancel()
 	snapshot, err := r.fetch(ctx, obj, lastRevision)
 	nextRead := time.Now().Add(jitter.JitteredIntervalDuration(obj.Spec.Interval.Duration))
 	if errors.Is(err, source.ErrUnchanged) {
@@ -191,8 +189,8 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 
 // fetch returns the source's newest revision, or source.ErrUnchanged when that is lastRevision.
 func (r *TenantRepositoryReconciler) fetch(ctx context.Context, obj *v1alpha1.TenantRepository, lastRevision string) (*source.Snapshot, error) {
-	if ref := obj.Spec.SourceRef; ref != nil {
-		return r.fetchFromSource(ctx, obj.Namespace, ref, lastRevision)
+	if obj.Spec.SourceRef != nil {
+		return r.fetchFromSource(ctx, obj, lastRevision)
 	}
 	git := obj.Spec.Git
 	secret := map[string][]byte(nil)
@@ -204,16 +202,17 @@ func (r *TenantRepositoryReconciler) fetch(ctx context.Context, obj *v1alpha1.Te
 		}
 		secret = s.Data
 	}
-	return (&source.Git{URL: git.URL, Ref: git.Reference, Secret: secret}).Fetch(ctx, lastRevision)
+	return (&source.Git{URL: git.URL, Ref: git.Reference, Secret: secret, Limits: source.Limits{Timeout: obj.GetTimeout()}}).Fetch(ctx, lastRevision)
 }
 
 // fetchFromSource returns the artifact of a Flux source.
-func (r *TenantRepositoryReconciler) fetchFromSource(ctx context.Context, namespace string, ref *v1alpha1.SourceReference, lastRevision string) (*source.Snapshot, error) {
+func (r *TenantRepositoryReconciler) fetchFromSource(ctx context.Context, obj *v1alpha1.TenantRepository, lastRevision string) (*source.Snapshot, error) {
+	ref := obj.Spec.SourceRef
 	src, err := newSource(ref.Kind)
 	if err != nil {
 		return nil, &source.Error{Reason: v1alpha1.InvalidDefinitionReason, Terminal: true, Err: err}
 	}
-	key := types.NamespacedName{Namespace: namespace, Name: ref.Name}
+	key := types.NamespacedName{Namespace: obj.Namespace, Name: ref.Name}
 	if err := r.Get(ctx, key, src); err != nil {
 		if apierrors.IsNotFound(err) {
 			err = fmt.Errorf("%s %s of spec.sourceRef does not exist", ref.Kind, key)
@@ -227,7 +226,7 @@ func (r *TenantRepositoryReconciler) fetchFromSource(ctx context.Context, namesp
 	if artifact.Revision == lastRevision {
 		return nil, source.ErrUnchanged
 	}
-	return source.FetchArtifact(ctx, artifact, source.Limits{})
+	return source.FetchArtifact(ctx, artifact, source.Limits{Timeout: obj.GetTimeout()})
 }
 
 // lastReading returns what was last read for this very spec, or nil.

@@ -175,14 +175,24 @@ type TenantRepositoryStatus struct {
 // TenantCounts counts tenants by their state. Each tenant is in one of the four.
 type TenantCounts struct {
 	// Total number of tenants.
+	// +kubebuilder:default=0
+	// +optional
 	Total int32 `json:"total"`
 	// Ready tenants: Ready is True.
+	// +kubebuilder:default=0
+	// +optional
 	Ready int32 `json:"ready"`
 	// Progressing tenants: Ready is Unknown or not yet reported.
+	// +kubebuilder:default=0
+	// +optional
 	Progressing int32 `json:"progressing"`
 	// Failed tenants: Ready is False.
+	// +kubebuilder:default=0
+	// +optional
 	Failed int32 `json:"failed"`
 	// Suspended tenants: spec.suspend is true.
+	// +kubebuilder:default=0
+	// +optional
 	Suspended int32 `json:"suspended"`
 }
 

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Demo runs all of Korthweb's pipeline on this machine: a real control plane with the real Flux
+// controllers, a git server, a chart registry, and the built korthweb program. It shows two facilities
+// come up from the repository's sample tenants, then onboards a third with a commit.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing/fstest"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/hack/stack"
+	"github.com/digihunch/korthweb/hack/stack/gitserver"
+)
+
+// readyTimeout bounds each wait for tenants. It is long, for a slow and shared machine.
+const readyTimeout = 5 * time.Minute
+
+const thirdTenant = `apiVersion: korthweb.digihunch.com/v1alpha1
+kind: Tenant
+metadata:
+  name: northside
+spec:
+  className: standard
+  displayName: Northside Imaging
+  domain: northside.orthweb.com
+  orthanc:
+    aeTitle: NORTHSIDE
+`
+
+func main() {
+	log.SetOutput(io.Discard) // the git server's request log
+	once := flag.Bool("once", false, "end, with an exit code, when all three facilities are ready")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	err := run(ctx, *once)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Println("\nstopped")
+	default:
+		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, once bool) (err error) {
+	begin := time.Now()
+	dir, err := os.MkdirTemp("", "korthweb-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	heading("A real control plane: etcd, Kubernetes and Flux, as processes on loopback")
+	s, err := stack.Start(ctx, stack.Options{
+		Dir:       filepath.Join(dir, "stack"),
+		Workloads: true,
+		Flux:      true,
+		Progress:  os.Stdout,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		fmt.Println("\nstopping every process")
+		err = errors.Join(err, s.Stop())
+	}()
+	fmt.Println(`Simulated by kwok, since nothing here can run containers: nodes and pods, the answers of cert-manager
+and CloudNativePG, and the load balancer's addresses. Everything else is the real program.`)
+
+	heading("A chart registry with Istio's gateway chart, and a git repository seeded from tenants/")
+	charts, err := stack.StartChartRegistry(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, charts.Stop()) }()
+	seed, err := seedFiles(charts)
+	if err != nil {
+		return err
+	}
+	server, err := gitserver.New(filepath.Join(dir, "git"), gitserver.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	repo, err := server.CreateRepo("facilities", seed)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("chart      %s:%s\nrepository %s\n", charts.URL, charts.Version, repo.URL())
+
+	heading("korthweb controller, under the roles of config/rbac, and a TenantRepository that points at the repository")
+	if err := s.StartKorthweb(ctx, stack.KorthwebOptions{Binary: filepath.Join("bin", "korthweb")}); err != nil {
+		return err
+	}
+	c, err := newClient(s)
+	if err != nil {
+		return err
+	}
+	if err := c.Create(ctx, tenantRepository(repo.URL())); err != nil {
+		return fmt.Errorf("cannot create the TenantRepository: %w", err)
+	}
+	if err := watchUntilReady(ctx, c, os.Stdout, "bhs", "mhr"); err != nil {
+		return withLog(s, err)
+	}
+
+	heading("git push: a third facility")
+	fmt.Println(indent(thirdTenant))
+	commit, err := repo.Commit(map[string]string{"tenants/northside.yaml": thirdTenant}, nil, "Onboard Northside Imaging")
+	if err != nil {
+		return err
+	}
+	pushed := time.Now()
+	fmt.Printf("pushed %.12s\n", commit)
+	if err := watchUntilReady(ctx, c, os.Stdout, "bhs", "mhr", "northside"); err != nil {
+		return withLog(s, err)
+	}
+	fmt.Printf("\nnorthside was ready %.0fs after the push; the whole demo took %.0fs\n", time.Since(pushed).Seconds(), time.Since(begin).Seconds())
+	if once {
+		return nil
+	}
+
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	heading("Go on by hand, from another terminal")
+	fmt.Printf(`export KUBECONFIG=%s
+export PATH=%s:$PATH
+
+kubectl -n flux-system get tenants,tenantrepositories
+flux get kustomizations
+flux tree kustomization bhs-application
+kubectl -n flux-system describe tenant bhs
+
+git clone %s && cd facilities    # change a file under tenants/, commit, git push
+
+The TenantRepository looks for a new commit every 5s. Logs are in %s.
+Ctrl-C here stops everything and removes it.
+`, s.Kubeconfig(), filepath.Join(root, "bin", "stack"), repo.URL(), filepath.Dir(s.LogFile(stack.Korthweb)))
+	<-ctx.Done()
+	return nil
+}
+
+// seedFiles returns the sample tenants, whose class installs the gateway from the local registry.
+func seedFiles(charts *stack.ChartRegistry) (fs.FS, error) {
+	seed := fstest.MapFS{}
+	paths, err := filepath.Glob("tenants/*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(filepath.Base(path), "class-") {
+			if data, err = withChart(data, charts); err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+		}
+		seed[filepath.ToSlash(path)] = &fstest.MapFile{Data: data}
+	}
+	if len(seed) == 0 {
+		return nil, errors.New("no tenants/*.yaml here: run the demo from the root of the repository, with make demo")
+	}
+	return seed, nil
+}
+
+func withChart(class []byte, charts *stack.ChartRegistry) ([]byte, error) {
+	doc := struct {
+		APIVersion string         `json:"apiVersion"`
+		Kind       string         `json:"kind"`
+		Metadata   map[string]any `json:"metadata"`
+		Spec       map[string]any `json:"spec"`
+	}{}
+	if err := yaml.UnmarshalStrict(class, &doc); err != nil {
+		return nil, err
+	}
+	doc.Spec["ingress"] = map[string]any{
+		"chart": map[string]any{"url": charts.URL, "version": charts.Version, "insecure": true},
+	}
+	return yaml.Marshal(doc)
+}
+
+func tenantRepository(url string) *v1alpha1.TenantRepository {
+	repository := &v1alpha1.TenantRepository{}
+	repository.Namespace, repository.Name = stack.FluxNamespace, "facilities"
+	repository.Spec.Interval = metav1.Duration{Duration: 5 * time.Second}
+	repository.Spec.Prune = true
+	repository.Spec.Git = &v1alpha1.GitSource{URL: url}
+	repository.Spec.Git.Reference = &gitRef
+	return repository
+}
+
+func newClient(s *stack.Stack) (client.Client, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), kustomizev1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	return client.New(s.RESTConfig(), client.Options{Scheme: scheme})
+}
+
+// withLog adds the end of Korthweb's log to an error.
+func withLog(s *stack.Stack, err error) error {
+	data, readErr := os.ReadFile(s.LogFile(stack.Korthweb))
+	if readErr != nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return fmt.Errorf("%w\nthe last lines of korthweb's log:\n%s", err, strings.Join(lines[max(0, len(lines)-10):], "\n"))
+}
+
+func heading(text string) { fmt.Printf("\n► %s\n", text) }
+
+func indent(text string) string {
+	return "    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
+}
