@@ -98,6 +98,13 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
+func TestClaims(t *testing.T) {
+	bhs := held("bhs", "", 1, func(t *v1alpha1.Tenant) { t.Spec.Ingress.Service.LoadBalancerIP = "10.0.0.5" })
+	NewWithT(t).Expect(tenant.Claims(&bhs)).To(Equal([]string{
+		"address 10.0.0.5", "host bhs.orthweb.com", "host dicom.bhs.orthweb.com", "namespace bhs-orthweb",
+	}))
+}
+
 func TestLoadClaims(t *testing.T) {
 	for _, tc := range []struct {
 		name     string

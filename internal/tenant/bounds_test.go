@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+func TestLoadPath(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	g.Expect(os.MkdirAll(dir+"/real", 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(dir+"/real/a.yaml", []byte(simple("a")), 0o644)).To(Succeed())
+	g.Expect(os.Symlink("real", dir+"/link")).To(Succeed())
+	for _, tc := range []struct{ path, want string }{
+		{"none", "not in the source"},
+		{"real/none/x", `path "real/none" is not in the source`},
+		{"real/a.yaml", "is a file"},
+		{"link", "is a symbolic link"},
+		{"../x", "leaves the source"},
+		{"/etc", "leaves the source"},
+	} {
+		_, err := tenant.Load(os.DirFS(dir), tenant.Options{Path: tc.path})
+		g.Expect(err).To(MatchError(ContainSubstring(tc.want)), tc.path)
+	}
+	_, err := tenant.Load(os.DirFS(dir), tenant.Options{Path: "none"})
+	g.Expect(err).To(MatchError(fs.ErrNotExist))
+
+	// The root itself, with the link in it.
+	r, err := tenant.Load(os.DirFS(dir), tenant.Options{})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(names(r)).To(Equal([]string{"a"}))
+	expectProblems(t, r, []problem{{"link", "", "", malformed, "link is a symbolic link"}})
+}
+
+func TestLoadBounds(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	g.Expect(os.WriteFile(dir+"/big.yaml", nil, 0o644)).To(Succeed())
+	g.Expect(os.Truncate(dir+"/big.yaml", 50<<20)).To(Succeed())
+	g.Expect(os.WriteFile(dir+"/good.yaml", []byte(simple("good")), 0o644)).To(Succeed())
+	r, err := tenant.Load(os.DirFS(dir), tenant.Options{})
+	g.Expect(err).NotTo(HaveOccurred())
+	expectProblems(t, r, []problem{{"big.yaml", "", "", malformed, "big.yaml is 52428800 bytes large, and 1048576 (1 MiB) is the limit"}})
+	g.Expect(names(r)).To(Equal([]string{"good"}))
+
+	many := files{}
+	for i := range 5003 {
+		many[fmt.Sprintf("tenants/%05d.yaml", i)] = "# nothing\n"
+	}
+	many["tenants/00001.yaml"] = simple("good")
+	many["tenants/05001.yaml"] = simple("late")
+	r = load(t, many)
+	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "holds 5003 YAML files, and only the first 5000"}})
+	g.Expect(names(r)).To(Equal([]string{"good"}))
+}
+
+// TestLoadManyDocuments holds that documents are bounded in all, too.
+func TestLoadManyDocuments(t *testing.T) {
+	g := NewWithT(t)
+	f := files{}
+	for i := range 25 {
+		f[fmt.Sprintf("tenants/%02d.yaml", i)] = strings.Repeat("---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", 1000)
+	}
+	f["tenants/00.yaml"] = simple("good")
+	f["tenants/24.yaml"] = simple("late")
+	r := load(t, f)
+	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21.yaml and the 3 files after it are not read"}})
+	g.Expect(names(r)).To(Equal([]string{"good"}))
+}
+
+// TestLoadSamples holds that the definitions that come with Korthweb are good ones.
+func TestLoadSamples(t *testing.T) {
+	g := NewWithT(t)
+	r, err := tenant.Load(os.DirFS("../.."), tenant.Options{Path: v1alpha1.DefaultPath})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(r.Problems).To(BeEmpty())
+	g.Expect(names(r)).To(Equal([]string{"bhs", "mhr"}))
+}
+
+// TestLoadHostile holds that what is made to be slow or large is refused in little time and space.
+func TestLoadHostile(t *testing.T) {
+	var bomb strings.Builder
+	bomb.WriteString("l0: &l0 [x, x, x, x, x, x, x, x, x]\n")
+	for i := 1; i < 30; i++ {
+		fmt.Fprintf(&bomb, "l%d: &l%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*l%d, ", i-1), 9), ", "))
+	}
+	var merges strings.Builder
+	merges.WriteString("m0: &m0 {a: 1}\n")
+	for i := 1; i < 25000; i++ {
+		fmt.Fprintf(&merges, "m%d: &m%d {<<: *m%d, k%d: 1}\n", i, i, i-1, i)
+	}
+	var chain strings.Builder
+	chain.WriteString("c0: &c0 x\n")
+	for i := 1; i < 5000; i++ {
+		fmt.Fprintf(&chain, "c%d: &c%d [*c%d]\n", i, i, i-1)
+	}
+	const mebi = 1<<20 - 500
+	for name, text := range map[string]string{
+		"alias bomb":       simple("x") + bomb.String(),
+		"merge keys":       simple("x") + merges.String(),
+		"chain of aliases": simple("x") + chain.String(),
+		"many keys":        simple("x") + strings.Repeat("a: b\n", mebi/5),
+		"open brackets":    strings.Repeat("[", mebi),
+		"open braces":      strings.Repeat("{a: ", mebi/4),
+		"dashes":           strings.Repeat("- ", mebi/2),
+		"question marks":   strings.Repeat("? ", mebi/2),
+		"lines of keys":    strings.Repeat("?\n", mebi/2),
+		"anchors":          strings.Repeat("- &a\n", mebi/5),
+		"comments":         strings.Repeat("#\n", mebi/2),
+		"documents":        strings.Repeat("---\n", mebi/4),
+		"long key":         simple("x", strings.Repeat("k", mebi)+": 1"),
+		"long value":       simple("x", "displayName: "+strings.Repeat("k", mebi)),
+		"quotes":           strings.Repeat("'", mebi),
+		"many items":       simple("x", "patches: ["+strings.Repeat("1,", mebi/2)+"]"),
+		"steps":            steps(1400),
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			start := time.Now()
+			r := load(t, files{"tenants/x.yaml": text, "tenants/good.yaml": simple("good")})
+			g.Expect(time.Since(start)).To(BeNumerically("<", 10*time.Second))
+			g.Expect(names(r)).To(Equal([]string{"good"}))
+			g.Expect(len(r.Problems)).To(BeNumerically("<=", 25))
+		})
+	}
+}
+
+// steps is a mapping that nests one level deeper in each line.
+func steps(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
+}
