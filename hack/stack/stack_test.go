@@ -5,6 +5,7 @@ package stack_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -27,11 +28,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/digihunch/korthweb/hack/stack"
 )
@@ -43,6 +47,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(helperEnv) != "" {
 		helperParent()
 	}
+	// Else controller-runtime complains that it has no logger.
+	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
 	os.Exit(m.Run())
 }
 
@@ -192,17 +198,34 @@ func testRestart(ctx context.Context, t *testing.T, s *stack.Stack, c client.Cli
 	kept := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kept", Namespace: "default"}}
 	g.Expect(c.Create(ctx, kept)).To(Succeed())
 	uid := kept.UID
+	read := func() error { return c.Get(ctx, client.ObjectKeyFromObject(kept), kept) }
 
 	g.Expect(s.Kill(stack.Etcd)).To(Succeed())
-	g.Expect(s.Kill(stack.APIServer)).To(Succeed())
-	g.Expect(c.Get(ctx, client.ObjectKeyFromObject(kept), kept)).NotTo(Succeed())
-	g.Expect(s.PIDs()).NotTo(Or(HaveKey(stack.Etcd), HaveKey(stack.APIServer)))
+	g.Expect(s.PIDs()).NotTo(HaveKey(stack.Etcd))
+	g.Expect(s.StartProcess(ctx, stack.Etcd)).To(Succeed())
+	g.Eventually(read, "30s", "100ms").Should(Succeed(), "the apiserver finds etcd again")
 
+	g.Expect(s.Kill(stack.APIServer)).To(Succeed())
+	g.Expect(s.Kill(stack.Etcd)).To(Succeed())
+	g.Expect(read()).NotTo(Succeed())
 	g.Expect(s.StartProcess(ctx, stack.Etcd)).To(Succeed())
 	g.Expect(s.StartProcess(ctx, stack.APIServer)).To(Succeed())
-	g.Expect(c.Get(ctx, client.ObjectKeyFromObject(kept), kept)).To(Succeed())
+	g.Expect(read()).To(Succeed())
 	g.Expect(kept.UID).To(Equal(uid))
 	g.Expect(s.StartProcess(ctx, stack.Etcd)).To(MatchError(ContainSubstring("runs already")))
+
+	// What uses the apiserver goes on by itself.
+	web := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "workloads"}}
+	g.Expect(c.Patch(ctx, web, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":3}}`)))).To(Succeed())
+	good := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Name: "good", Namespace: stack.FluxNamespace}}
+	g.Expect(c.Patch(ctx, good, client.RawPatch(types.MergePatchType,
+		[]byte(`{"metadata":{"annotations":{"reconcile.fluxcd.io/requestedAt":"now"}}}`)))).To(Succeed())
+	g.Eventually(func(g Gomega) {
+		g.Expect(c.Get(ctx, client.ObjectKeyFromObject(web), web)).To(Succeed())
+		g.Expect(web.Status.AvailableReplicas).To(BeEquivalentTo(3))
+		g.Expect(c.Get(ctx, client.ObjectKeyFromObject(good), good)).To(Succeed())
+		g.Expect(good.Status.LastHandledReconcileAt).To(Equal("now"))
+	}, "60s", "100ms").Should(Succeed())
 }
 
 func testRun(ctx context.Context, t *testing.T, s *stack.Stack) {

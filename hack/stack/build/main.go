@@ -68,7 +68,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if len(stale) == 0 {
 		return nil
 	}
-	fmt.Fprintf(out, "Building %d programs into bin/stack. This takes about ten minutes on two cores the first time; Go's build cache makes it short after that.\n", len(stale))
+	fmt.Fprintln(out, "Building the stack's programs into bin/stack. The first time, all of them take about ten minutes on two cores; later Go's build cache makes it short.")
 	for i, p := range stale {
 		fmt.Fprintf(out, "[%d/%d] %-24s ", i+1, len(stale), p.name)
 		begin := time.Now()

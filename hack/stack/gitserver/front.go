@@ -81,7 +81,7 @@ func (f *front) forward(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	defer back.Close()
+	defer func() { _ = back.Close() }()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
