@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/emit"
@@ -95,7 +96,48 @@ func runWithControlPlane(m *testing.M) (code int, err error) {
 	if err := admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: platform}}); err != nil {
 		return 1, err
 	}
+	if err := grant(filepath.Join(root, "config", "rbac")); err != nil {
+		return 1, err
+	}
+	user, err := env.AddUser(envtest.User{Name: v1alpha1.FieldManager}, nil)
+	if err != nil {
+		return 1, err
+	}
+	config = user.Config()
 	return m.Run(), nil
+}
+
+// grant gives the user that the Applier runs as what config/rbac gives the controller, and no more.
+func grant(dir string) error {
+	for _, file := range []string{"role.yaml", "applier_roles.yaml"} {
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return err
+		}
+		for _, document := range strings.Split(string(data), "\n---\n") {
+			role := &rbacv1.ClusterRole{}
+			if err := yaml.UnmarshalStrict([]byte(document), role); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			if role.Name == "" {
+				continue
+			}
+			if err := admin.Create(ctx, role); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			if strings.HasSuffix(role.Name, "-applier") {
+				continue
+			}
+			if err := admin.Create(ctx, &rbacv1.ClusterRoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: role.Name},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+				Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}},
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // counter counts requests by what they do.
@@ -423,12 +465,24 @@ func TestApplyWhileNamespaceTerminates(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond).Should(MatchError("Namespace/terminating-orthweb is being deleted; it is created again once it is gone"))
 }
 
-func TestErrorsWithoutFlux(t *testing.T) {
+// The appliers' roles list what they may do; a wildcard would be more than anybody meant.
+func TestRolesHaveNoWildcard(t *testing.T) {
 	g := NewWithT(t)
-	err := fmt.Errorf("x: %w", &emit.FluxNotInstalledError{Kind: "kustomize.toolkit.fluxcd.io/v1 Kustomization", Err: &apimeta.NoKindMatchError{}})
-	g.Expect(emit.Reason(err)).To(Equal(v1alpha1.FluxNotInstalledReason))
-	g.Expect(err).To(MatchError(ContainSubstring("install Flux")))
-	g.Expect(emit.Reason(fmt.Errorf("x"))).To(Equal(v1alpha1.EmitFailedReason))
+	roles := &rbacv1.ClusterRoleList{}
+	g.Expect(admin.List(ctx, roles)).To(Succeed())
+	seen := 0
+	for _, role := range roles.Items {
+		if !strings.HasPrefix(role.Name, "korthweb-") {
+			continue
+		}
+		seen++
+		for _, rule := range role.Rules {
+			for _, list := range [][]string{rule.APIGroups, rule.Resources, rule.Verbs} {
+				g.Expect(list).NotTo(ContainElement(ContainSubstring("*")), role.Name)
+			}
+		}
+	}
+	g.Expect(seen).To(BeNumerically(">=", 3))
 }
 
 func TestRemove(t *testing.T) {
@@ -444,7 +498,14 @@ func TestRemove(t *testing.T) {
 				k := kustomization(f.WithT, tenant, layer)
 				f.Expect(admin.Patch(ctx, k, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":["finalizers.fluxcd.io"]}}`)))).To(Succeed())
 			}
-			f.reset()
+			// Somebody takes away what Flux prunes by.
+			for _, o := range []client.Object{
+				&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: platform, Name: emit.ApplierName(tenant)}},
+				&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.KustomizeApplierBinding}},
+			} {
+				f.Expect(admin.Delete(ctx, o)).To(Succeed())
+				f.Eventually(func() bool { return apierrors.IsNotFound(f.cached.Get(ctx, client.ObjectKeyFromObject(o), o)) }).Should(BeTrue())
+			}
 
 			for _, layer := range []string{v1alpha1.ApplicationLayer, v1alpha1.DependencyLayer} {
 				for range 2 { // again while waiting
@@ -459,6 +520,8 @@ func TestRemove(t *testing.T) {
 				f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(tenant), &sourcev1.ExternalArtifact{})).To(Succeed())
 				account := &corev1.ServiceAccount{}
 				f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: platform, Name: emit.ApplierName(tenant)}, account)).To(Succeed())
+				binding := &rbacv1.RoleBinding{}
+				f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: tenant.Spec.Namespace, Name: emit.KustomizeApplierBinding}, binding)).To(Succeed())
 				f.Expect(admin.Patch(ctx, k, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
 			}
 

@@ -48,20 +48,26 @@ func ApplierName(tenant *v1alpha1.Tenant) string { return tenant.Name + "-applie
 // is applied: namespace, accounts, bindings, source, layers. Each carries the digest of its content in
 // v1alpha1.DigestAnnotation. The tenant must have its defaults.
 func Objects(tenant *v1alpha1.Tenant) []client.Object {
-	objects := []client.Object{
-		Namespace(tenant),
-		ServiceAccount(tenant, tenant.Namespace, ApplierName(tenant)),
-		ServiceAccount(tenant, tenant.Spec.Namespace, HelmApplierName),
-		RoleBinding(tenant, KustomizeApplierBinding, KustomizeApplierRole, tenant.Namespace, ApplierName(tenant)),
-		RoleBinding(tenant, HelmApplierName, HelmApplierRole, tenant.Spec.Namespace, HelmApplierName),
+	objects := []client.Object{Namespace(tenant)}
+	objects = append(objects, appliers(tenant)...)
+	objects = append(objects,
 		ExternalArtifact(tenant),
 		Kustomization(tenant, v1alpha1.DependencyLayer),
-		Kustomization(tenant, v1alpha1.ApplicationLayer),
-	}
+		Kustomization(tenant, v1alpha1.ApplicationLayer))
 	for _, object := range objects {
 		setDigest(object)
 	}
 	return objects
+}
+
+// appliers are what Flux acts by, for kustomize-controller and for helm-controller.
+func appliers(tenant *v1alpha1.Tenant) []client.Object {
+	return []client.Object{
+		ServiceAccount(tenant, tenant.Namespace, ApplierName(tenant)),
+		ServiceAccount(tenant, tenant.Spec.Namespace, HelmApplierName),
+		RoleBinding(tenant, KustomizeApplierBinding, KustomizeApplierRole, tenant.Namespace, ApplierName(tenant)),
+		RoleBinding(tenant, HelmApplierName, HelmApplierRole, tenant.Spec.Namespace, HelmApplierName),
+	}
 }
 
 // Namespace builds the namespace of the tenant's workload.

@@ -16,7 +16,8 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// NotOwnedError: an object of the name that Korthweb needs exists and was not created for this tenant.
+// NotOwnedError says that an object of the name that Korthweb needs exists and was not created for this
+// tenant.
 type NotOwnedError struct {
 	// Object as Kind/namespace/name.
 	Object string
@@ -38,7 +39,8 @@ func (e *NotOwnedError) Error() string {
 	return fmt.Sprintf("%s exists and %s; it is left as it is: remove it, or give tenant %s another name or namespace", e.Object, whose, e.Tenant)
 }
 
-// TerminatingError: an object is being deleted and has to be gone before it can be created again.
+// TerminatingError says that an object is being deleted and has to be gone before it can be created
+// again.
 type TerminatingError struct {
 	// Object as Kind/namespace/name.
 	Object string
@@ -49,7 +51,7 @@ func (e *TerminatingError) Error() string {
 	return e.Object + " is being deleted; it is created again once it is gone"
 }
 
-// FluxNotInstalledError: the cluster does not serve a kind of Flux.
+// FluxNotInstalledError says that the cluster does not serve a kind of Flux.
 type FluxNotInstalledError struct {
 	// Kind that is missing, with its group and version.
 	Kind string

@@ -4,10 +4,13 @@ package emit
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,23 +24,35 @@ import (
 //
 // It returns true when all is gone, or else what it waits for: Kustomization/flux-system/bhs-application.
 // It can be called again at any point. It deletes only what carries this tenant's labels, and leaves
-// everything else without an error.
+// everything else without an error. While a layer is there, an account or binding that Flux prunes by
+// and that somebody deleted is put back.
 func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
-	steps := []client.Object{
+	layers := []client.Object{
 		Kustomization(tenant, v1alpha1.ApplicationLayer),
 		Kustomization(tenant, v1alpha1.DependencyLayer),
-		ExternalArtifact(tenant),
 	}
-	if tenant.Spec.DeletionPolicy == v1alpha1.DeleteData {
-		steps = append(steps, Namespace(tenant))
-	} else {
-		steps = append(steps,
-			RoleBinding(tenant, KustomizeApplierBinding, KustomizeApplierRole, tenant.Namespace, ApplierName(tenant)),
-			RoleBinding(tenant, HelmApplierName, HelmApplierRole, tenant.Spec.Namespace, HelmApplierName),
-			ServiceAccount(tenant, tenant.Spec.Namespace, HelmApplierName))
+	for _, layer := range layers {
+		exists, err := a.exists(ctx, tenant, layer)
+		if err != nil {
+			return false, name(layer), explain(err, layer)
+		}
+		if !exists {
+			continue
+		}
+		if err := a.keepAppliers(ctx, tenant); err != nil {
+			return false, name(layer), err
+		}
+		break
 	}
-	steps = append(steps, ServiceAccount(tenant, tenant.Namespace, ApplierName(tenant)))
 
+	steps := append(layers, ExternalArtifact(tenant))
+	accounts := appliers(tenant)
+	if tenant.Spec.DeletionPolicy == v1alpha1.DeleteData {
+		steps = append(steps, Namespace(tenant), accounts[0])
+	} else {
+		slices.Reverse(accounts)
+		steps = append(steps, accounts...)
+	}
 	for _, step := range steps {
 		gone, err := a.remove(ctx, tenant, step)
 		if err != nil {
@@ -48,6 +63,36 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 		}
 	}
 	return true, "", nil
+}
+
+// keepAppliers puts back what Flux acts by where somebody has deleted it. Without its account
+// kustomize-controller lets go of a layer without pruning it; without its rights it never gets done.
+func (a *Applier) keepAppliers(ctx context.Context, tenant *v1alpha1.Tenant) error {
+	run := &apply{Applier: a, tenant: tenant}
+	for _, o := range appliers(tenant) {
+		setDigest(o)
+		_, err := run.ensure(ctx, o)
+		notOwned, terminating := new(NotOwnedError), new(TerminatingError)
+		// Where the namespace is gone or going there is nothing to prune in it.
+		if errors.As(err, &notOwned) || errors.As(err, &terminating) || apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exists says whether an object of the tenant is there.
+func (a *Applier) exists(ctx context.Context, tenant *v1alpha1.Tenant, o client.Object) (bool, error) {
+	live := &metav1.PartialObjectMetadata{}
+	live.SetGroupVersionKind(o.GetObjectKind().GroupVersionKind())
+	err := a.uncached.Get(ctx, client.ObjectKeyFromObject(o), live)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return false, nil
+	}
+	return err == nil && ownedBy(tenant, live), err
 }
 
 // remove deletes one object and says whether it is gone, or not the tenant's. It reads past the cache:

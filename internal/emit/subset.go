@@ -21,7 +21,7 @@ func subset(path string, desired, live any) string {
 	switch d := desired.(type) {
 	case map[string]any:
 		l, ok := live.(map[string]any)
-		if !ok && !(live == nil && len(d) == 0) {
+		if !ok && (live != nil || len(d) > 0) {
 			return path
 		}
 		return subsetOfMap(path, d, l)
