@@ -10,14 +10,13 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-	"sigs.k8s.io/kustomize/api/builtins"
+	"sigs.k8s.io/kustomize/api/filters/patchjson6902"
 	"sigs.k8s.io/kustomize/api/provider"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/resid"
 	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
-	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/fluxcd/pkg/apis/kustomize"
 
@@ -28,7 +27,7 @@ import (
 // this bounds what a bundle can grow to.
 const maxPatchBytes = 256 << 10
 
-// patch applies the tenant's own patches to all layers with kustomize's patch transformer, and refuses those that
+// patch applies the tenant's own patches to all layers with kustomize's patch filters, and refuses those that
 // do more than change objects within the tenant's namespace.
 func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 	size := 0
@@ -62,7 +61,7 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 // patcher holds the objects of all layers while they are patched.
 type patcher struct {
 	guard   guard
-	helpers *resmap.PluginHelpers
+	factory *resource.Factory
 	state   resmap.ResMap
 	// objects before they are patched, what they are to kustomize, and what became of those that are patched.
 	objects   []Object
@@ -71,7 +70,7 @@ type patcher struct {
 }
 
 func newPatcher(b *Bundle, namespace string) (*patcher, error) {
-	p := &patcher{guard: guard{namespace: namespace}}
+	p := &patcher{guard: guard{namespace: namespace}, factory: provider.NewDefaultDepProvider().GetResourceFactory()}
 	var nodes []*kyaml.RNode
 	for _, l := range b.Layers {
 		for _, o := range l.Objects {
@@ -80,10 +79,8 @@ func newPatcher(b *Bundle, namespace string) (*patcher, error) {
 		}
 	}
 	p.patched = make([]*yaml.Node, len(p.objects))
-	factory := resmap.NewFactory(provider.NewDefaultDepProvider().GetResourceFactory())
-	p.helpers = resmap.NewPluginHelpers(nil, nil, factory, nil)
 	var err error
-	if p.state, err = factory.NewResMapFromRNodeSlice(nodes); err != nil {
+	if p.state, err = resmap.NewFactory(p.factory).NewResMapFromRNodeSlice(nodes); err != nil {
 		return nil, err
 	}
 	if p.resources = p.state.Resources(); len(p.resources) != len(p.objects) {
@@ -106,35 +103,41 @@ func (p *patcher) apply(patch kustomize.Patch) (err error) {
 	}
 	touched := map[*resource.Resource]bool{}
 	for _, part := range parts {
-		matched, err := p.state.Select(*part.Target)
+		matched, err := p.state.Select(*part.target)
 		if err != nil {
 			return fmt.Errorf("target: %w", err)
 		}
 		if len(matched) == 0 {
-			return fmt.Errorf("its target matches no object of the bundle: %s", describe(*part.Target))
+			return fmt.Errorf("its target matches no object of the bundle: %s", describe(*part.target))
 		}
 		for _, r := range matched {
 			touched[r] = true
 		}
-		config, err := sigsyaml.Marshal(part)
-		if err != nil {
-			return err
-		}
-		transformer := builtins.NewPatchTransformerPlugin()
-		if err := transformer.(resmap.Configurable).Config(p.helpers, config); err != nil {
-			return err
-		}
-		if err := transformer.Transform(p.state); err != nil {
+		if err := part.applyTo(p.state, matched); err != nil {
 			return err
 		}
 	}
 	return p.check(touched)
 }
 
-// part is a patch for kustomize's patch transformer. It always has a target.
+// part is one patch, a strategic merge patch unless it has operations, and its target.
 type part struct {
-	Patch  string          `json:"patch"`
-	Target *types.Selector `json:"target"`
+	target     *types.Selector
+	merge      *resource.Resource
+	operations string
+}
+
+// applyTo applies the patch with kustomize's filters to the objects that its target matched.
+func (p part) applyTo(state resmap.ResMap, matched []*resource.Resource) error {
+	if p.merge != nil {
+		return state.ApplySmPatch(resource.MakeIdSet(matched), p.merge)
+	}
+	for _, r := range matched {
+		if err := r.ApplyFilter(patchjson6902.Filter{Patch: p.operations}); err != nil {
+			return fmt.Errorf("%s/%s: %w", r.GetKind(), r.GetName(), err)
+		}
+	}
+	return nil
 }
 
 // split reads a patch as a JSON 6902 patch or as one or more strategic merge patches, whose targets, if none is
@@ -171,7 +174,7 @@ func (p *patcher) split(patch kustomize.Patch) ([]part, error) {
 				return nil, fmt.Errorf("operation %d must be add, remove, replace, move or test", i)
 			}
 		}
-		return []part{{Patch: patch.Patch, Target: target}}, nil
+		return []part{{target: target, operations: patch.Patch}}, nil
 	}
 	if target != nil && len(documents) > 1 {
 		return nil, errors.New("a strategic merge patch with a target must be one document")
@@ -184,17 +187,21 @@ func (p *patcher) split(patch kustomize.Patch) ([]part, error) {
 		if ns, _ := find(d, "metadata", "namespace"); ns != nil && ns.Value != p.guard.namespace {
 			return nil, fmt.Errorf("metadata.namespace: names namespace %q, the tenant's is %q", ns.Value, p.guard.namespace)
 		}
-		text, err := yaml.Marshal(d)
-		if err != nil {
-			return nil, err
-		}
 		to := target
 		if to == nil {
 			if to, err = namedBy(d); err != nil {
 				return nil, err
 			}
 		}
-		parts = append(parts, part{Patch: string(text), Target: to})
+		text, err := yaml.Marshal(d)
+		if err != nil {
+			return nil, err
+		}
+		merge, err := p.factory.FromBytes(text)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part{target: to, merge: merge})
 	}
 	return parts, nil
 }

@@ -42,7 +42,8 @@ func TestPatchesRefused(t *testing.T) {
 		{"matches nothing", kustomize.Patch{Patch: `[{"op":"remove","path":"/spec"}]`, Target: target("DaemonSet", "orthanc")}, "matches no object of the bundle: kind DaemonSet, name orthanc"},
 		{"names nothing", kustomize.Patch{Patch: "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: other}\n"}, "matches no object"},
 		{"a broken expression", kustomize.Patch{Patch: `[]`, Target: target("(", "")}, "target"},
-		{"a broken label selector", kustomize.Patch{Patch: "a: 1", Target: &kustomize.Selector{LabelSelector: "a in ("}}, "target"},
+		{"no resource", kustomize.Patch{Patch: "a: 1", Target: target("Deployment", "")}, "missing Resource metadata"},
+		{"a broken label selector", kustomize.Patch{Patch: "[]", Target: &kustomize.Selector{LabelSelector: "a in ("}}, "target"},
 		{"the Tenant", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/namespace","value":"x"}]`, Target: target("Tenant", "")}, "matches no object"},
 		{"another namespace's object", kustomize.Patch{Patch: "kind: Deployment\nmetadata: {name: orthanc, namespace: bhs-orthweb}\n"}, `names namespace "bhs-orthweb"`},
 		// Identity.

@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	. "github.com/onsi/gomega"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -96,42 +97,41 @@ func TestNoValueIsShared(t *testing.T) {
 	}
 }
 
-// TestEveryPlaceholderIsReplaced renders every combination of the components that a tenant can switch on.
-func TestEveryCombination(t *testing.T) {
-	if testing.Short() {
-		t.Log("a sixteenth of them, because of -short")
+// TestSwitches renders with each of the components that a tenant can switch on alone, with all others, and with all
+// and none.
+func TestSwitches(t *testing.T) {
+	off := []func(*v1alpha1.TenantSpec){
+		func(s *v1alpha1.TenantSpec) { s.Orthanc.Autoscaling, s.Orthanc.Replicas = nil, ptr.To[int32](2) },
+		func(s *v1alpha1.TenantSpec) { s.Ingress.Service.Annotations = nil },
+		func(s *v1alpha1.TenantSpec) { s.Ingress.Service.LoadBalancerClass = "" },
+		func(s *v1alpha1.TenantSpec) { s.Ingress.Service.LoadBalancerIP = "" },
+		func(s *v1alpha1.TenantSpec) { s.Ingress.Chart.SecretRef = nil },
+		func(s *v1alpha1.TenantSpec) { s.Ingress.Chart.Insecure = false },
+		func(s *v1alpha1.TenantSpec) { s.Postgres.Storage.ClassName = "" },
+		func(s *v1alpha1.TenantSpec) { s.Orthanc.Storage.ClassName = "" },
+		func(s *v1alpha1.TenantSpec) { s.DeletionPolicy = v1alpha1.DeleteData },
+	}
+	all := 1<<len(off) - 1
+	combinations := []int{0, all}
+	for i := range off {
+		combinations = append(combinations, 1<<i, all&^(1<<i))
 	}
 	r := newRenderer(t)
-	step := 1
-	if testing.Short() {
-		step = 16
-	}
-	for bits := 0; bits < 1<<9; bits += step {
-		on := func(i int) bool { return bits>>i&1 == 1 }
-		replicas := "replicas: MARK1"
-		if on(0) {
-			replicas = "autoscaling: {maxReplicas: MARK2}"
-		}
-		tenant := markedTenant(t, "7531", replicas)
-		s := &tenant.Spec
-		for i, unset := range []func(){
-			func() { s.Ingress.Service.Annotations = nil },
-			func() { s.Ingress.Service.LoadBalancerClass = "" },
-			func() { s.Ingress.Service.LoadBalancerIP = "" },
-			func() { s.Ingress.Chart.SecretRef = nil },
-			func() { s.Ingress.Chart.Insecure = false },
-			func() { s.Postgres.Storage.ClassName = "" },
-			func() { s.Orthanc.Storage.ClassName = "" },
-			func() { s.DeletionPolicy = v1alpha1.DeleteData },
-		} {
-			if on(i + 1) {
-				unset()
+	seen := map[string]int{}
+	for _, bits := range combinations {
+		g := NewWithT(t)
+		tenant := markedTenant(t, "7531", "autoscaling: {maxReplicas: MARK2}")
+		for i, change := range off {
+			if bits>>i&1 == 1 {
+				change(&tenant.Spec)
 			}
 		}
-		g := NewWithT(t)
 		b, err := r.Render(tenant)
 		g.Expect(err).NotTo(HaveOccurred(), "combination %b", bits)
-		g.Expect(string(b.YAML())).NotTo(ContainSubstring("placeholder"), "combination %b", bits)
+		text := string(b.YAML())
+		g.Expect(text).NotTo(ContainSubstring("placeholder"), "combination %b", bits)
+		g.Expect(seen).NotTo(HaveKey(text), "combination %b is as combination %b", bits, seen[text])
+		seen[text] = bits
 	}
 }
 
