@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/emit"
+)
+
+// The appliers' roles list what they may do; a wildcard would be more than anybody meant.
+func TestRolesHaveNoWildcard(t *testing.T) {
+	g := NewWithT(t)
+	roles := &rbacv1.ClusterRoleList{}
+	g.Expect(admin.List(ctx, roles)).To(Succeed())
+	seen := 0
+	for _, role := range roles.Items {
+		if !strings.HasPrefix(role.Name, "korthweb-") {
+			continue
+		}
+		seen++
+		for _, rule := range role.Rules {
+			for _, list := range [][]string{rule.APIGroups, rule.Resources, rule.Verbs} {
+				g.Expect(list).NotTo(ContainElement(ContainSubstring("*")), role.Name)
+			}
+		}
+	}
+	g.Expect(seen).To(BeNumerically(">=", 3))
+}
+
+func TestRemove(t *testing.T) {
+	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.RetainData, v1alpha1.DeleteData} {
+		t.Run(string(policy), func(t *testing.T) {
+			f := newFixture(t)
+			tenant := createTenant(f.WithT, "remove-"+strings.ToLower(string(policy)))
+			tenant.Spec.DeletionPolicy = policy
+			tenant.Spec.Suspend = true
+			_, err := f.Apply(ctx, tenant, published("r1"))
+			f.Expect(err).NotTo(HaveOccurred())
+			for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
+				k := kustomization(f.WithT, tenant, layer)
+				f.Expect(admin.Patch(ctx, k, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":["finalizers.fluxcd.io"]}}`)))).To(Succeed())
+			}
+			// Somebody takes away what Flux prunes by.
+			for _, o := range []client.Object{
+				&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: platform, Name: emit.ApplierName(tenant)}},
+				&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.KustomizeApplierBinding}},
+			} {
+				f.Expect(admin.Delete(ctx, o)).To(Succeed())
+				f.Eventually(func() bool { return apierrors.IsNotFound(f.cached.Get(ctx, client.ObjectKeyFromObject(o), o)) }).Should(BeTrue())
+			}
+
+			for _, layer := range []string{v1alpha1.ApplicationLayer, v1alpha1.DependencyLayer} {
+				for range 2 { // again while waiting
+					done, waitingFor, err := f.Remove(ctx, tenant)
+					f.Expect(err).NotTo(HaveOccurred())
+					f.Expect(done).To(BeFalse())
+					f.Expect(waitingFor).To(Equal("Kustomization/flux-system/" + tenant.LayerName(layer)))
+				}
+				k := kustomization(f.WithT, tenant, layer)
+				f.Expect(k.DeletionTimestamp).NotTo(BeNil())
+				f.Expect(k.Spec.Suspend).To(BeFalse(), "a suspended Kustomization is deleted without pruning")
+				f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(tenant), &sourcev1.ExternalArtifact{})).To(Succeed())
+				account := &corev1.ServiceAccount{}
+				f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: platform, Name: emit.ApplierName(tenant)}, account)).To(Succeed())
+				binding := &rbacv1.RoleBinding{}
+				f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: tenant.Spec.Namespace, Name: emit.KustomizeApplierBinding}, binding)).To(Succeed())
+				f.Expect(admin.Patch(ctx, k, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
+			}
+
+			done, waitingFor, err := f.Remove(ctx, tenant)
+			f.Expect(err).NotTo(HaveOccurred())
+			ns := &corev1.Namespace{}
+			f.Expect(admin.Get(ctx, types.NamespacedName{Name: tenant.Spec.Namespace}, ns)).To(Succeed())
+			if policy == v1alpha1.DeleteData {
+				f.Expect(done).To(BeFalse())
+				f.Expect(waitingFor).To(Equal("Namespace/" + tenant.Spec.Namespace))
+				f.Expect(ns.DeletionTimestamp).NotTo(BeNil())
+				ns.Spec.Finalizers = nil // what the controller manager does once it is empty
+				f.Expect(admin.SubResource("finalize").Update(ctx, ns)).To(Succeed())
+				done, _, err = f.Remove(ctx, tenant)
+				f.Expect(err).NotTo(HaveOccurred())
+			} else {
+				f.Expect(ns.DeletionTimestamp).To(BeNil())
+				secret := &corev1.Secret{}
+				f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: ns.Name, Name: emit.CredentialsName}, secret)).To(Succeed())
+				bindings := &rbacv1.RoleBindingList{}
+				f.Expect(admin.List(ctx, bindings, client.InNamespace(ns.Name))).To(Succeed())
+				f.Expect(bindings.Items).To(BeEmpty())
+			}
+			f.Expect(done).To(BeTrue())
+			account := &corev1.ServiceAccount{}
+			f.Expect(apierrors.IsNotFound(admin.Get(ctx, types.NamespacedName{Namespace: platform, Name: emit.ApplierName(tenant)}, account))).To(BeTrue())
+
+			f.reset()
+			done, _, err = f.Remove(ctx, tenant)
+			f.Expect(err).NotTo(HaveOccurred())
+			f.Expect(done).To(BeTrue())
+			f.Expect(f.writes).To(BeEmpty())
+		})
+	}
+}
+
+// A tenant that was removed under Retain and comes back finds its namespace and credentials.
+func TestComeBack(t *testing.T) {
+	f := newFixture(t)
+	tenant := createTenant(f.WithT, "comes-back")
+	_, err := f.Apply(ctx, tenant, published("r1"))
+	f.Expect(err).NotTo(HaveOccurred())
+	key := types.NamespacedName{Namespace: tenant.Spec.Namespace, Name: emit.CredentialsName}
+	before, after := &corev1.Secret{}, &corev1.Secret{}
+	f.Expect(admin.Get(ctx, key, before)).To(Succeed())
+	f.Expect(before.Data["password"]).To(HaveLen(32))
+
+	f.Eventually(func() (bool, error) {
+		done, _, err := f.Remove(ctx, tenant)
+		return done, err
+	}).Should(BeTrue())
+	f.Eventually(func() error {
+		_, err := f.Apply(ctx, tenant, published("r2"))
+		return err
+	}, 10*time.Second, 20*time.Millisecond).Should(Succeed())
+	f.Expect(admin.Get(ctx, key, after)).To(Succeed())
+	f.Expect(after.Data).To(Equal(before.Data))
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/emit"
+)
+
+const platform = "flux-system"
+
+var (
+	ctx    = context.Background()
+	scheme = runtime.NewScheme()
+	admin  client.Client
+	config *rest.Config
+)
+
+func TestMain(m *testing.M) {
+	code, err := runWithControlPlane(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runWithControlPlane(m *testing.M) (code int, err error) {
+	for _, add := range []func(*runtime.Scheme) error{
+		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return 1, err
+		}
+	}
+	root := filepath.Join("..", "..")
+	crds := []string{filepath.Join(root, "config", "crd", "bases")}
+	for _, module := range []string{"source-controller", "kustomize-controller"} {
+		dir, err := exec.Command("go", "-C", filepath.Join(root, "hack", "stack", "programs"),
+			"list", "-m", "-f", "{{.Dir}}", "github.com/fluxcd/"+module).Output()
+		if err != nil {
+			return 1, fmt.Errorf("finding the module of %s: %w", module, err)
+		}
+		crds = append(crds, filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "bases"))
+	}
+	assets, err := filepath.Abs(filepath.Join(root, "bin", "stack"))
+	if err != nil {
+		return 1, err
+	}
+	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
+		return 1, fmt.Errorf("%w: run make stack", err)
+	}
+	env := &envtest.Environment{BinaryAssetsDirectory: assets, CRDDirectoryPaths: crds, ErrorIfCRDPathMissing: true}
+	if config, err = env.Start(); err != nil {
+		return 1, fmt.Errorf("starting the control plane: %w", err)
+	}
+	defer func() {
+		if stopErr := env.Stop(); err == nil {
+			err = stopErr
+		}
+	}()
+	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		return 1, err
+	}
+	if err := admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: platform}}); err != nil {
+		return 1, err
+	}
+	if err := grant(filepath.Join(root, "config", "rbac")); err != nil {
+		return 1, err
+	}
+	user, err := env.AddUser(envtest.User{Name: v1alpha1.FieldManager}, nil)
+	if err != nil {
+		return 1, err
+	}
+	config = user.Config()
+	return m.Run(), nil
+}
+
+// grant gives the user that the Applier runs as what config/rbac gives the controller, and no more.
+func grant(dir string) error {
+	for _, file := range []string{"role.yaml", "applier_roles.yaml"} {
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return err
+		}
+		for _, document := range strings.Split(string(data), "\n---\n") {
+			role := &rbacv1.ClusterRole{}
+			if err := yaml.UnmarshalStrict([]byte(document), role); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			if role.Name == "" {
+				continue
+			}
+			if err := admin.Create(ctx, role); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			if strings.HasSuffix(role.Name, "-applier") {
+				continue
+			}
+			if err := admin.Create(ctx, &rbacv1.ClusterRoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: role.Name},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+				Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}},
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// counter counts requests by what they do.
+type counter struct {
+	sync.Mutex
+	reads, writes []string
+}
+
+func (c *counter) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		c.Lock()
+		switch {
+		case r.Method != http.MethodGet:
+			c.writes = append(c.writes, r.Method+" "+r.URL.Path)
+		case r.URL.Query().Get("watch") == "" && strings.Contains(r.URL.Path, "/v1/"):
+			c.reads = append(c.reads, r.URL.Path)
+		}
+		c.Unlock()
+		return next.RoundTrip(r)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (c *counter) reset() {
+	c.Lock()
+	defer c.Unlock()
+	c.reads, c.writes = nil, nil
+}
+
+// fixture is an Applier on a cache like the controller's.
+type fixture struct {
+	*WithT
+	*emit.Applier
+	*counter
+	cached client.Client
+}
+
+func newFixture(t *testing.T) *fixture {
+	g := NewWithT(t)
+	c := &counter{}
+	counted := rest.CopyConfig(config)
+	counted.Wrap(c.wrap)
+	counted.QPS = -1
+	ours := labels.SelectorFromSet(labels.Set{emit.ManagedByLabel: v1alpha1.FieldManager})
+	filtered := map[client.Object]cache.ByObject{}
+	for _, o := range []client.Object{&corev1.Namespace{}, &corev1.ServiceAccount{}, &rbacv1.RoleBinding{}, &sourcev1.ExternalArtifact{}, &kustomizev1.Kustomization{}} {
+		filtered[o] = cache.ByObject{Label: ours, Transform: cache.TransformStripManagedFields()}
+	}
+	cl, err := cluster.New(counted, func(o *cluster.Options) {
+		o.Scheme = scheme
+		o.Cache.ByObject = filtered
+	})
+	g.Expect(err).NotTo(HaveOccurred())
+	running, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- cl.Start(running) }()
+	t.Cleanup(func() {
+		cancel()
+		g.Expect(<-done).To(Succeed())
+	})
+	for o := range filtered {
+		_, err := cl.GetCache().GetInformer(ctx, o)
+		g.Expect(err).NotTo(HaveOccurred())
+	}
+	g.Expect(cl.GetCache().WaitForCacheSync(ctx)).To(BeTrue())
+	return &fixture{WithT: g, counter: c, cached: cl.GetClient(), Applier: emit.NewApplier(cl.GetClient(), cl.GetAPIReader())}
+}
+
+// settle waits until the cache has what the apiserver has of a tenant.
+func (f *fixture) settle(tenant *v1alpha1.Tenant) {
+	f.Eventually(func(g Gomega) {
+		for _, o := range emit.Objects(tenant) {
+			live, seen := o.DeepCopyObject().(client.Object), o.DeepCopyObject().(client.Object)
+			g.Expect(admin.Get(ctx, client.ObjectKeyFromObject(o), live)).To(Succeed())
+			g.Expect(f.cached.Get(ctx, client.ObjectKeyFromObject(o), seen)).To(Succeed())
+			g.Expect(seen.GetResourceVersion()).To(Equal(live.GetResourceVersion()))
+		}
+	}, 10*time.Second, 10*time.Millisecond).Should(Succeed())
+	f.reset()
+}
+
+func createTenant(g *WithT, name string) *v1alpha1.Tenant {
+	tenant := newTenant(name)
+	tenant.UID = ""
+	g.Expect(admin.Create(ctx, tenant)).To(Succeed())
+	return tenant
+}
+
+func published(revision string) *meta.Artifact {
+	return &meta.Artifact{
+		Digest: "sha256:" + strings.Repeat("a", 64), Path: "externalartifact/flux-system/x/y.tar.gz", URL: "http://korthweb/x",
+		Revision: revision, LastUpdateTime: metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
+	}
+}
+
+func kustomization(g *WithT, tenant *v1alpha1.Tenant, layer string) *kustomizev1.Kustomization {
+	k := &kustomizev1.Kustomization{}
+	g.Expect(admin.Get(ctx, types.NamespacedName{Namespace: platform, Name: tenant.LayerName(layer)}, k)).To(Succeed())
+	return k
+}
