@@ -85,6 +85,10 @@ func (s *Stack) startWorkloads(ctx context.Context) error {
 		"--bind-address="+loopback, fmt.Sprintf("--secure-port=%d", port), "--cert-dir="+s.pkiPath(ControllerManager),
 		"--leader-elect=false",
 		"--use-service-account-credentials",
+		// kwok's nodes report every ten minutes and have no leases, which keeps the
+		// apiserver quiet. By default they would be NotReady after 50 s, and with them
+		// every pod, also when a test stops the apiserver or the machine is busy.
+		"--node-monitor-grace-period=1h",
 		"--service-account-private-key-file="+s.pkiPath("sa.key"),
 		"--root-ca-file="+s.pkiPath("ca.crt"),
 		"--service-cluster-ip-range=10.96.0.0/16",
