@@ -31,7 +31,7 @@ type fact struct {
 type facts struct {
 	// fixed may be neither added, changed nor removed.
 	fixed map[fact]bool
-	// foreign names something outside the tenant's namespace, and may not be added.
+	// foreign names something outside the tenant's namespace, cluster-scoped or another tenant's, and may not be added.
 	foreign map[fact]bool
 }
 
@@ -99,6 +99,11 @@ func (g guard) field(name string, value *yaml.Node, path string, f facts) {
 	switch {
 	case strings.Contains(name, "namespace"):
 		own = func(s string) bool { return s == g.namespace || s == "" }
+	case name == "kind":
+		// Only of a reference: an object's own kind is compared elsewhere. Cluster is CloudNativePG's.
+		own = func(s string) bool { return s == "Cluster" || !strings.HasPrefix(s, "Cluster") }
+	case name == "volumename":
+		own = func(s string) bool { return s == "" }
 	case name == "principals" || name == "notprincipals":
 		own = func(s string) bool { return strings.HasPrefix(s, "cluster.local/ns/"+g.namespace+"/sa/") }
 	case name == "hosts" || name == "gateways":

@@ -31,16 +31,7 @@ func overlay(t testing.TB, r *render.Renderer, tenant *v1alpha1.Tenant) (filesys
 	g.Expect(err).NotTo(HaveOccurred())
 
 	memory := filesys.MakeFsInMemory()
-	g.Expect(fs.WalkDir(bundles.FS, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := fs.ReadFile(bundles.FS, name)
-		if err != nil {
-			return err
-		}
-		return memory.WriteFile("/bundles/"+name, data)
-	})).To(Succeed())
+	copyBundles(t, memory, "/bundles")
 
 	// Replacements that go to every object go to these too.
 	sourceMetadata := "\n  namespace: x\n  annotations: {config.kubernetes.io/local-config: \"true\"}" +
@@ -81,6 +72,20 @@ func overlay(t testing.TB, r *render.Renderer, tenant *v1alpha1.Tenant) (filesys
 		g.Expect(memory.WriteFile(path.Join("/overlay", b.Layer, "kustomization.yaml"), data)).To(Succeed())
 	}
 	return memory, builds
+}
+
+func copyBundles(t testing.TB, memory filesys.FileSystem, root string) {
+	t.Helper()
+	NewWithT(t).Expect(fs.WalkDir(bundles.FS, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(bundles.FS, name)
+		if err != nil {
+			return err
+		}
+		return memory.WriteFile(path.Join(root, name), data)
+	})).To(Succeed())
 }
 
 // transformer returns a kustomize transformer that adds common metadata to objects, and to nothing inside them.
@@ -140,6 +145,50 @@ func TestSameAsKustomize(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFilesBuild has kustomize build the files of each layer, as Flux does.
+func TestFilesBuild(t *testing.T) {
+	r := newRenderer(t)
+	for _, name := range tenants {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			bundle, err := r.Render(readTenant(t, name))
+			g.Expect(err).NotTo(HaveOccurred())
+			files, err := bundle.Files()
+			g.Expect(err).NotTo(HaveOccurred())
+			memory := filesys.MakeFsInMemory()
+			for _, f := range files {
+				g.Expect(memory.WriteFile("/overlay/"+f.Path, f.Data)).To(Succeed())
+			}
+			ids := map[string]bool{}
+			for _, l := range bundle.Layers {
+				built := map[string]any{}
+				for _, res := range runKrusty(t, memory, l.Name).Resources() {
+					data, err := res.AsYAML()
+					g.Expect(err).NotTo(HaveOccurred())
+					built[res.GetKind()+"/"+res.GetName()] = decode(t, data)
+				}
+				g.Expect(built).To(HaveLen(len(l.Objects)))
+				for _, o := range l.Objects {
+					id := o.Kind + "/" + o.Name
+					g.Expect(ids).NotTo(HaveKey(id), "an object must be in one layer only")
+					ids[id] = true
+					g.Expect(built[id]).To(Equal(decode(t, o.YAML())), id)
+				}
+			}
+		})
+	}
+}
+
+// TestBasesBuild has kustomize build the combinations that are in the bundle bases to be looked at.
+func TestBasesBuild(t *testing.T) {
+	g := NewWithT(t)
+	memory := filesys.MakeFsInMemory()
+	copyBundles(t, memory, "/overlay")
+	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
+		g.Expect(runKrusty(t, memory, layer).Size()).To(BeNumerically(">", 10))
 	}
 }
 

@@ -80,6 +80,8 @@ func TestPatchesRefused(t *testing.T) {
 		{"service for everybody", kustomize.Patch{Patch: `[{"op":"replace","path":"/metadata/annotations/networking.istio.io~1exportTo","value":"*"}]`, Target: target("Service", "orthweb")}, "networking.istio.io/exportTo"},
 		{"service of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/http/0/route/0/destination/host","value":"orthweb.bhs-orthweb.svc.cluster.local"}]`, Target: target("VirtualService", "web-vs")}, "spec.http.route.destination.host"},
 		{"database of another tenant", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/template/spec/containers/0/env/-","value":{"name":"DB_ADDR","value":"postgres-rw.bhs-orthweb.svc"}}]`, Target: target("Deployment", "")}, "spec.template.spec.containers.env.value"},
+		{"a cluster-scoped issuer", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/issuerRef/kind","value":"ClusterIssuer"}]`, Target: target("Certificate", "web-tls")}, "Certificate/web-tls: spec.issuerRef.kind"},
+		{"somebody's volume", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/volumeName","value":"pv-1"}]`, Target: target("PersistentVolumeClaim", "")}, "PersistentVolumeClaim/orthanc-storage: spec.volumeName"},
 		{"credential of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/tls/credentialName","value":"kubernetes-gateway://bhs-orthweb/web-tls"}]`, Target: target("Gateway", "web-gw")}, "spec.servers.tls.credentialName"},
 	}
 	r := newRenderer(t)

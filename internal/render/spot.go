@@ -55,11 +55,10 @@ type setter struct {
 
 // addField adds the nodes of an object that a field path of a replacement's target matches.
 func (p prototype) addField(slot int, fieldPath string, options *types.FieldOptions) error {
-	matcher := kyaml.PathMatcher{Path: utils.SmarterPathSplitter(fieldPath, ".")}
 	if options != nil && options.Create {
-		matcher.Create = kyaml.ScalarNode
+		return fmt.Errorf("%s: option create is not supported: the field must be in the manifest", fieldPath)
 	}
-	matches, err := kyaml.NewRNode(p.node).Pipe(&matcher)
+	matches, err := kyaml.NewRNode(p.node).Pipe(&kyaml.PathMatcher{Path: utils.SmarterPathSplitter(fieldPath, ".")})
 	if err != nil {
 		return fmt.Errorf("%s: %w", fieldPath, err)
 	}
@@ -144,9 +143,6 @@ func (s setter) apply(target, value *yaml.Node) error {
 		text = strings.Join(parts, s.options.Delimiter)
 	}
 	target.Value = text
-	if target.Tag == "" {
-		target.Tag = value.Tag
-	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	. "github.com/onsi/gomega"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
@@ -232,6 +233,7 @@ func TestBrokenBundle(t *testing.T) {
 		{"a source of another kind", map[string]string{"base/replacements.yaml": replacement("kind: ConfigMap, name: c, fieldPath: data.a", "")}, "must be kind Tenant"},
 		{"options of a source", map[string]string{"base/replacements.yaml": replacement("kind: Tenant, fieldPath: metadata.name, options: {delimiter: x}", "")}, "options of a source"},
 		{"no select", map[string]string{"base/replacements.yaml": replacement("kind: Tenant, fieldPath: metadata.name", "fieldPaths: [data.a]")}, "needs a select"},
+		{"a field to create", map[string]string{"base/replacements.yaml": replacement("kind: Tenant, fieldPath: metadata.name", "select: {kind: ConfigMap}, fieldPaths: [data.b], options: {create: true}")}, "create is not supported"},
 		{"a target that is not there", map[string]string{"base/replacements.yaml": replacement("kind: Tenant, fieldPath: metadata.name", "select: {kind: Secret}, fieldPaths: [data.a]")}, "no object is selected"},
 		{"a field that is not there", map[string]string{"base/replacements.yaml": replacement("kind: Tenant, fieldPath: metadata.name", "select: {kind: ConfigMap}, fieldPaths: [data.b]")}, "ConfigMap/c: data.b: no such field"},
 		{"a field in text", map[string]string{"base/replacements.yaml": replacement("kind: Tenant, fieldPath: metadata.name", "select: {kind: ConfigMap}, fieldPaths: [data.m.k]")}, "data.m.k"},
@@ -257,6 +259,50 @@ func TestBrokenBundle(t *testing.T) {
 			var mendable *render.Error
 			g.Expect(errors.As(err, &mendable)).To(BeFalse(), "a tenant cannot mend the bundle bases")
 		})
+	}
+}
+
+// TestReplacementOptions shows each option of a replacement that the bundle bases may use.
+func TestReplacementOptions(t *testing.T) {
+	g := NewWithT(t)
+	source := "- source: {kind: Tenant, fieldPath: metadata.name}\n  targets:\n"
+	target := func(path, options string) string {
+		return "  - select: {version: v1, kind: Config.*, name: c}\n    reject: [{name: other}]\n    fieldPaths: ['" + path + "']\n    options: {" + options + "}\n"
+	}
+	bundle := fstest.MapFS{
+		"bundle.yaml":             {Data: []byte("layers: [{name: l, base: base}]")},
+		"base/kustomization.yaml": {Data: []byte("resources: [c.yaml, other.yaml]")},
+		"base/c.yaml":             {Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {first: x/b/c, middle: a/x/c, last: a/b}\n")},
+		"base/other.yaml":         {Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n")},
+		"base/replacements.yaml": {Data: []byte(source +
+			target("data.first", "delimiter: /, index: -1") + target("data.middle", "delimiter: /, index: 1") +
+			target("data.last", "delimiter: /, index: 9"))},
+	}
+	r, err := render.New(bundle)
+	g.Expect(err).NotTo(HaveOccurred())
+	tenant := readTenant(t, "minimal")
+	tenant.Spec.CommonMetadata = &kustomizev1.CommonMetadata{Labels: map[string]string{"z": "1"}}
+	for range 2 {
+		b, err := r.Render(tenant)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(string(b.YAML())).To(Equal(`apiVersion: v1
+data:
+  first: bhs/x/b/c
+  last: a/b/bhs
+  middle: a/bhs/c
+kind: ConfigMap
+metadata:
+  labels:
+    z: "1"
+  name: c
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  labels:
+    z: "1"
+  name: other
+`))
 	}
 }
 
