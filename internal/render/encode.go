@@ -3,6 +3,7 @@
 package render
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -49,7 +50,7 @@ func appendBlock(out []byte, n *yaml.Node, indent int) []byte {
 		if i > 0 {
 			out = appendSpaces(out, indent)
 		}
-		out = append(appendString(out, n.Content[i].Value), ':')
+		out = append(appendKey(out, n.Content[i].Value, indent), ':')
 		switch value := n.Content[i+1]; {
 		case !isBlock(value):
 			out = append(appendInline(append(out, ' '), value, indent+2), '\n')
@@ -60,6 +61,19 @@ func appendBlock(out []byte, n *yaml.Node, indent int) []byte {
 			out = appendSpaces(append(out, '\n'), indent+2)
 			out = appendBlock(out, value, indent+2)
 		}
+	}
+	return out
+}
+
+// maxKey is the longest key that a YAML reader finds without a mark before it, with some bytes to spare.
+const maxKey = 1000
+
+// appendKey appends a key of a mapping.
+func appendKey(out []byte, key string, indent int) []byte {
+	start := len(out)
+	if out = appendString(out, key); len(out)-start > maxKey {
+		out = append(slices.Insert(out, start, '?', ' '), '\n')
+		out = appendSpaces(out, indent)
 	}
 	return out
 }

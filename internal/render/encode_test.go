@@ -3,6 +3,7 @@
 package render_test
 
 import (
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -23,7 +24,9 @@ func sample(s, key string) *yaml.Node {
 		str("a"), str(s),
 		str("b"), list,
 		str("c"), node(yaml.MappingNode, str("d"), list, str("e"), str(s)),
-		str("k"+key), str("x"),
+		str("k"+key), str(s),
+		str("l"+key), list,
+		str("m"+key), node(yaml.MappingNode, str("d"+key), list, str("e"), str(s)),
 		str("n"), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: "-12"},
 		str("z"), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"},
 	)
@@ -32,7 +35,7 @@ func sample(s, key string) *yaml.Node {
 func sampleValue(s, key string) map[string]any {
 	list := []any{s, map[string]any{"k": s}, []any{s, s}, map[string]any{}, []any{}, ""}
 	return map[string]any{
-		"a": s, "b": list, "c": map[string]any{"d": list, "e": s}, "k" + key: "x", "n": -12, "z": nil,
+		"a": s, "b": list, "c": map[string]any{"d": list, "e": s}, "k" + key: s, "l" + key: list, "m" + key: map[string]any{"d" + key: list, "e": s}, "n": -12, "z": nil,
 	}
 }
 
@@ -105,6 +108,13 @@ func roundTrip(t *testing.T, s, key string) {
 		t.Fatalf("%v of %q in\n%s", err, s, data)
 	}
 	NewWithT(t).Expect(got).To(Equal(sampleValue(s, key)), string(data))
+}
+
+func TestEncodeLongKey(t *testing.T) {
+	for _, length := range []int{100, 990, 1000, 1030, 5000} {
+		roundTrip(t, "v", strings.Repeat("x", length))
+		roundTrip(t, "a\nb\n", strings.Repeat("\"", length))
+	}
 }
 
 // FuzzEncode reads back with the YAML library what the encoder wrote of any text, as a value and as a key.

@@ -43,7 +43,7 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 	}
 	for i, patch := range t.Spec.Patches {
 		if err := p.apply(patch); err != nil {
-			return &Error{Field: fmt.Sprintf("spec.patches[%d]", i), Err: err}
+			return &Error{Field: fmt.Sprintf("spec.patches[%d]", i), Err: shorten(err)}
 		}
 	}
 	patched := p.patched
@@ -56,6 +56,17 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 		}
 	}
 	return nil
+}
+
+// maxPatchError is the most bytes of an error that a patch, which may be quoted in it, can cause.
+const maxPatchError = 1024
+
+func shorten(err error) error {
+	text := err.Error()
+	if len(text) <= maxPatchError {
+		return err
+	}
+	return errors.New(strings.ToValidUTF8(text[:maxPatchError], "") + "…")
 }
 
 // patcher holds the objects of all layers while they are patched.
