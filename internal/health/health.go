@@ -134,16 +134,25 @@ func (r Result) Ready() bool { return apimeta.IsStatusConditionTrue(r.Conditions
 // reason and message stay, as Flux has it.
 func (r Result) SetOn(tenant *v1alpha1.Tenant) {
 	owned := map[string]bool{meta.ReadyCondition: true, meta.HealthyCondition: true, meta.ReconcilingCondition: true, meta.StalledCondition: true}
+	// Conditions keep their places: another order alone would count as a change of the status.
 	var conditions []metav1.Condition
-	for _, c := range r.Conditions {
-		if old := apimeta.FindStatusCondition(tenant.Status.Conditions, c.Type); old != nil &&
-			old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
-			c.LastTransitionTime = old.LastTransitionTime
+	for _, old := range tenant.Status.Conditions {
+		c := apimeta.FindStatusCondition(r.Conditions, old.Type)
+		switch {
+		case c == nil && owned[old.Type]:
+			continue
+		case c == nil:
+			conditions = append(conditions, old)
+			continue
 		}
-		conditions = append(conditions, c)
+		next := *c
+		if old.Status == next.Status && old.Reason == next.Reason && old.Message == next.Message {
+			next.LastTransitionTime = old.LastTransitionTime
+		}
+		conditions = append(conditions, next)
 	}
-	for _, c := range tenant.Status.Conditions {
-		if !owned[c.Type] {
+	for _, c := range r.Conditions {
+		if apimeta.FindStatusCondition(conditions, c.Type) == nil {
 			conditions = append(conditions, c)
 		}
 	}
