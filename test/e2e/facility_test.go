@@ -16,6 +16,7 @@ import (
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -224,4 +225,50 @@ func indentLines(lines []string) string {
 		b.WriteString("  " + line + "\n")
 	}
 	return b.String()
+}
+
+// create creates an object that goes with the test.
+func create(t *testing.T, env *environment, obj client.Object) {
+	t.Helper()
+	if err := env.client.Create(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := client.IgnoreNotFound(env.client.Delete(context.Background(), obj)); err != nil {
+			t.Errorf("cleaning up: %v", err)
+		}
+	})
+}
+
+// request asks for a reconciliation of the TenantRepository now, as flux reconcile does.
+func (f *facilities) request(t *testing.T) {
+	t.Helper()
+	obj := &v1alpha1.TenantRepository{ObjectMeta: metav1.ObjectMeta{Namespace: stack.FluxNamespace, Name: f.name}}
+	requestReconciliation(t, f.env, obj)
+}
+
+// requestReconciliation annotates an object as flux reconcile does, and returns the annotation's value.
+func requestReconciliation(t *testing.T, env *environment, obj client.Object) string {
+	t.Helper()
+	at := time.Now().Format(time.RFC3339Nano)
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, meta.ReconcileRequestAnnotation, at)
+	if err := env.client.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// takenOver returns a function for Eventually that fails until the TenantRepository has written the
+// tenants of a revision.
+func (f *facilities) takenOver(revision string) func() error {
+	return func() error {
+		obj, err := f.repository()
+		if err != nil {
+			return err
+		}
+		if obj.Status.LastAppliedRevision != revision {
+			return fmt.Errorf("%s is not taken over: %s", revision, conditions.GetMessage(obj, meta.ReadyCondition))
+		}
+		return nil
+	}
 }
