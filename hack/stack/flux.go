@@ -83,9 +83,9 @@ func (s *Stack) startFluxController(ctx context.Context, client kubernetes.Inter
 			"--concurrent=20",
 			"--requeue-dependency=2s",
 			"--no-cross-namespace-refs=true",
-			// Retries of a source that is not served yet, with back-off: few, so that a
-			// test of a fault does not wait for minutes.
-			"--http-retry=3",
+			// A Kustomization whose artifact is not served says nothing while it retries,
+			// after 5, 10, 20 s and so on. One retry, so that tests of faults are short.
+			"--http-retry=1",
 		)
 		if !s.opts.WithoutExternalArtifact {
 			args = append(args, "--feature-gates=ExternalArtifact=true")

@@ -61,7 +61,8 @@ func configMap(namespace string) string {
 	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-artifact, namespace: " + namespace + "}\n"
 }
 
-func testKustomization(ctx context.Context, t *testing.T, c client.Client) {
+// testKustomization leaves its artifact served until parent ends.
+func testKustomization(ctx context.Context, t, parent *testing.T, c client.Client) {
 	g := NewWithT(t)
 	const ns = "kustomized"
 	createTenantNamespace(ctx, g, c, ns, "applier", stack.FluxNamespace)
@@ -71,7 +72,7 @@ func testKustomization(ctx context.Context, t *testing.T, c client.Client) {
 		"bad/kustomization.yaml": "resources: [config.yaml]\n", "bad/config.yaml": configMap("default"),
 	})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) }))
-	t.Cleanup(server.Close)
+	parent.Cleanup(server.Close)
 	artifact := &sourcev1.ExternalArtifact{ObjectMeta: metav1.ObjectMeta{Name: "by-hand", Namespace: stack.FluxNamespace}}
 	g.Expect(c.Create(ctx, artifact)).To(Succeed())
 	const revision = "main/1a2b3c4d5e6f@sha256:0000000000000000000000000000000000000000000000000000000000000000"

@@ -108,7 +108,10 @@ func TestStack(t *testing.T) {
 	})
 	t.Run("workloads come up", func(t *testing.T) { testWorkloads(ctx, t, c) })
 	t.Run("the simulated operators answer", func(t *testing.T) { testSimulated(ctx, t, c) })
-	t.Run("a Kustomization applies an ExternalArtifact as its ServiceAccount", func(t *testing.T) { testKustomization(ctx, t, c) })
+	parent := t
+	t.Run("a Kustomization applies an ExternalArtifact as its ServiceAccount", func(t *testing.T) {
+		testKustomization(ctx, t, parent, c)
+	})
 	t.Run("a HelmRelease installs Istio's gateway", func(t *testing.T) { testGatewayChart(ctx, t, c) })
 	t.Run("a ServiceAccount has its own rights only", func(t *testing.T) { testServiceAccount(ctx, t, s, c) })
 	t.Run("etcd and the apiserver keep their data over a SIGKILL", func(t *testing.T) { testRestart(ctx, t, s, c) })
