@@ -133,17 +133,25 @@ func (v *variant) instantiate(name string, src *source) (Layer, error) {
 }
 
 // addMetadata adds a TenantRepository's common metadata to every object. What the bundle itself sets stays.
-func (l *Layer) addMetadata(labels, annotations map[string]string) {
-	labelKeys, annotationKeys := slices.Sorted(maps.Keys(labels)), slices.Sorted(maps.Keys(annotations))
+func (l *Layer) addMetadata(labels, annotations []*yaml.Node) {
 	for _, o := range l.Objects {
 		metadata := own(o.node, "metadata")
 		if len(labels) > 0 {
-			addStrings(own(metadata, "labels"), labelKeys, labels)
+			addEntries(own(metadata, "labels"), labels)
 		}
 		if len(annotations) > 0 {
-			addStrings(own(metadata, "annotations"), annotationKeys, annotations)
+			addEntries(own(metadata, "annotations"), annotations)
 		}
 	}
+}
+
+// entries returns the keys and values of a map, sorted by key, as a mapping's content.
+func entries(m map[string]string) []*yaml.Node {
+	content := make([]*yaml.Node, 0, 2*len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		content = append(content, stringNode(key), stringNode(m[key]))
+	}
+	return content
 }
 
 // own makes a field of a mapping that may be shared between tenants this mapping's own, and returns it. A missing
@@ -155,28 +163,28 @@ func own(n *yaml.Node, name string) *yaml.Node {
 		field.Content = slices.Clone(old.Content)
 		n.Content[at[0]] = field
 	} else {
-		insert(n, name, field)
+		insert(n, stringNode(name), field)
 	}
 	return field
 }
 
-// addStrings adds the entries that a mapping lacks.
-func addStrings(n *yaml.Node, keys []string, values map[string]string) {
-	n.Content = slices.Grow(n.Content, 2*len(keys))
-	for _, key := range keys {
-		if old, _ := find(n, key); old == nil {
-			insert(n, key, stringNode(values[key]))
+// addEntries adds the entries that a mapping lacks.
+func addEntries(n *yaml.Node, content []*yaml.Node) {
+	n.Content = slices.Grow(n.Content, len(content))
+	for i := 0; i < len(content); i += 2 {
+		if old, _ := find(n, content[i].Value); old == nil {
+			insert(n, content[i], content[i+1])
 		}
 	}
 }
 
 // insert adds an entry to a mapping with sorted keys.
-func insert(n *yaml.Node, key string, value *yaml.Node) {
+func insert(n, key, value *yaml.Node) {
 	at := 0
-	for at < len(n.Content) && n.Content[at].Value < key {
+	for at < len(n.Content) && n.Content[at].Value < key.Value {
 		at += 2
 	}
-	n.Content = slices.Insert(n.Content, at, stringNode(key), value)
+	n.Content = slices.Insert(n.Content, at, key, value)
 }
 
 // setConfigDigests puts the digest of each configuration on the pod templates that name it.

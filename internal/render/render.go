@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"sync"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
@@ -58,6 +60,10 @@ func (r *Renderer) Render(t *v1alpha1.Tenant) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	var labels, annotations []*yaml.Node
+	if m := t.Spec.CommonMetadata; m != nil {
+		labels, annotations = entries(m.Labels), entries(m.Annotations)
+	}
 	b := &Bundle{}
 	for _, layer := range r.catalogue.Layers {
 		v, err := r.variant(layer, layer.choose(src))
@@ -68,8 +74,8 @@ func (r *Renderer) Render(t *v1alpha1.Tenant) (*Bundle, error) {
 		if err != nil {
 			return nil, fmt.Errorf("layer %s of tenant %s: %w", layer.Name, t.Name, err)
 		}
-		if m := t.Spec.CommonMetadata; m != nil {
-			l.addMetadata(m.Labels, m.Annotations)
+		if len(labels)+len(annotations) > 0 {
+			l.addMetadata(labels, annotations)
 		}
 		b.Layers = append(b.Layers, l)
 	}
