@@ -52,7 +52,7 @@ bench: stack ## Measure rendering, and 1,000 tenants on the real apiserver
 	@hack/bench.sh
 
 fuzz: ## Run each fuzz target for a minute
-	@for target in FuzzLoad FuzzValidate; do go test ./internal/tenant -run '^$$' -fuzz "^$$target$$" -fuzztime 60s; done
+	@for target in FuzzLoad FuzzValidate; do go test ./internal/tenant -run '^$$' -fuzz "^$$target$$" -fuzztime 60s -fuzzminimizetime 10x; done
 
 clean: ## Remove all that was built
 	@rm -rf bin .cache

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -95,13 +96,17 @@ func (r *TenantRepositoryReconciler) Reconcile(ctx context.Context, req ctrl.Req
 func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha1.TenantRepository) (ctrl.Result, error) {
 	start := time.Now()
 
+	if errs := tenant.CheckCommonMetadata(obj.Spec.CommonMetadata, field.NewPath("spec", "commonMetadata")); len(errs) > 0 {
+		markStalled(obj, v1alpha1.InvalidDefinitionReason, errs.ToAggregate())
+		return ctrl.Result{}, nil
+	}
 	tenants, err := r.listTenants(ctx, obj)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 
 	// Read the definitions. Whatever is wrong with the source, the tenants stay as they are.
-	read, err := r.read(ctx, obj, tenants.all)
+	read, err := r.read(ctx, obj, tenants.held(obj))
 	if err != nil {
 		r.reportSourceFailure(obj, tenants.own, err)
 		return ctrl.Result{RequeueAfter: obj.GetRetryInterval()}, nil
@@ -133,7 +138,7 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 
 // read returns the definitions of the source's newest revision, from memory unless a look at the
 // source is due.
-func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, all []v1alpha1.Tenant) (*reading, error) {
+func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, held []v1alpha1.Tenant) (*reading, error) {
 	requestedAt, _ := meta.ReconcileAnnotationValue(obj.GetAnnotations())
 	last := r.lastReading(obj)
 	lastRevision := ""
@@ -164,9 +169,10 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 	result, err := tenant.Load(snapshot.FS, tenant.Options{
 		Path:           obj.Spec.Path,
 		Namespace:      obj.Namespace,
+		Repository:     obj.Name,
 		DependsOn:      obj.Spec.DependsOn,
 		CommonMetadata: obj.Spec.CommonMetadata,
-		Held:           all,
+		Held:           held,
 	})
 	if err != nil {
 		return nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf("revision %s: %w", snapshot.Revision, err)}

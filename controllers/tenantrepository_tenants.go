@@ -38,10 +38,9 @@ type tenantSet struct {
 	all []v1alpha1.Tenant
 	// own Tenants: those that carry this repository's label.
 	own []v1alpha1.Tenant
-	// byName has every Tenant of the repository's namespace.
+	// byName has the Tenants of the repository's namespace that this repository may write: its own, and
+	// those of a TenantRepository that is gone.
 	byName map[string]*v1alpha1.Tenant
-	// repositories has the names of the TenantRepositories in the namespace.
-	repositories map[string]bool
 }
 
 func (r *TenantRepositoryReconciler) listTenants(ctx context.Context, obj *v1alpha1.TenantRepository) (*tenantSet, error) {
@@ -53,21 +52,44 @@ func (r *TenantRepositoryReconciler) listTenants(ctx context.Context, obj *v1alp
 	if err := r.List(ctx, repositories, client.InNamespace(obj.Namespace)); err != nil {
 		return nil, fmt.Errorf("cannot list TenantRepositories: %w", err)
 	}
-	set := &tenantSet{all: list.Items, byName: map[string]*v1alpha1.Tenant{}, repositories: map[string]bool{}}
-	for i := range repositories.Items {
-		set.repositories[repositories.Items[i].Name] = true
+	return newTenantSet(obj, list.Items, repositories.Items), nil
+}
+
+func newTenantSet(obj *v1alpha1.TenantRepository, tenants []v1alpha1.Tenant, repositories []v1alpha1.TenantRepository) *tenantSet {
+	exists := map[string]bool{}
+	for i := range repositories {
+		exists[repositories[i].Name] = true
 	}
-	for i := range list.Items {
-		t := &list.Items[i]
-		if t.Namespace != obj.Namespace {
+	set := &tenantSet{all: tenants, byName: map[string]*v1alpha1.Tenant{}}
+	for i := range tenants {
+		t := &tenants[i]
+		owner, labelled := t.Labels[v1alpha1.RepositoryLabel]
+		if t.Namespace != obj.Namespace || !labelled {
 			continue
 		}
-		set.byName[t.Name] = t
-		if t.Labels[v1alpha1.RepositoryLabel] == obj.Name {
+		if owner == obj.Name {
 			set.own = append(set.own, *t)
 		}
+		if owner == obj.Name || !exists[owner] {
+			set.byName[t.Name] = t
+		}
 	}
-	return set, nil
+	return set
+}
+
+// held returns all Tenants as the definitions are judged against them: those that this repository may
+// take over count as its own.
+func (s *tenantSet) held(obj *v1alpha1.TenantRepository) []v1alpha1.Tenant {
+	held := slices.Clone(s.all)
+	for i := range held {
+		t := &held[i]
+		if t.Namespace != obj.Namespace || s.byName[t.Name] == nil || t.Labels[v1alpha1.RepositoryLabel] == obj.Name {
+			continue
+		}
+		t.Labels = maps.Clone(t.Labels)
+		t.Labels[v1alpha1.RepositoryLabel] = obj.Name
+	}
+	return held
 }
 
 // applyTenants writes the Tenants that differ from their definitions. A Tenant that cannot be written
@@ -82,10 +104,6 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 	group.SetLimit(concurrentWrites)
 	for _, definition := range read.result.Definitions {
 		live := tenants.byName[definition.Tenant.Name]
-		if problem := ownershipProblem(obj, definition, live, tenants.repositories); problem != nil {
-			problems = append(problems, *problem)
-			continue
-		}
 		desired := desiredTenant(obj, definition, live, read.revision)
 		if live != nil && (!live.DeletionTimestamp.IsZero() || upToDate(live, desired)) {
 			continue
@@ -103,6 +121,10 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 					Message: "the apiserver refused it: " + err.Error(),
 				})
 				return nil
+			case apierrors.IsAlreadyExists(err):
+				// Somebody else has made a Tenant of that name since the definitions were judged.
+				r.readings.Delete(client.ObjectKeyFromObject(obj))
+				fallthrough
 			case err != nil:
 				return fmt.Errorf("cannot write Tenant %s/%s: %w", desired.Namespace, desired.Name, err)
 			}
@@ -117,30 +139,6 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 			fmt.Sprintf("revision %s changed %s", read.revision, nameSome(changed)))
 	}
 	return problems, err
-}
-
-// ownershipProblem returns why a definition may not become the Tenant of its name, or nil. The Tenants
-// of a TenantRepository that is gone may be taken over by another.
-func ownershipProblem(obj *v1alpha1.TenantRepository, definition tenant.Definition, live *v1alpha1.Tenant, repositories map[string]bool) *v1alpha1.Problem {
-	if live == nil {
-		return nil
-	}
-	owner, labelled := live.Labels[v1alpha1.RepositoryLabel]
-	if owner == obj.Name || labelled && !repositories[owner] {
-		return nil
-	}
-	message := fmt.Sprintf("a Tenant %s that no TenantRepository wrote is already in namespace %s; delete it, or give it the label %s=%s to hand it over",
-		live.Name, live.Namespace, v1alpha1.RepositoryLabel, obj.Name)
-	if labelled {
-		message = fmt.Sprintf("Tenant %s comes from TenantRepository %s already; remove it there, or rename it here", live.Name, owner)
-	}
-	return &v1alpha1.Problem{
-		File:    location(definition),
-		Tenant:  live.Name,
-		Field:   "metadata.name",
-		Reason:  v1alpha1.NotOwnedReason,
-		Message: message,
-	}
 }
 
 // desiredTenant is the Tenant to write for a definition. Its revision stays the one that last changed

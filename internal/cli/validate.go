@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -75,24 +76,30 @@ func loadAll(paths []string) (*loaded, error) {
 		if !info.IsDir() {
 			dir, only = filepath.Dir(p), filepath.Base(p)
 		}
-		result, err := tenant.Load(os.DirFS(dir), tenant.Options{Path: "."})
+		// Rooted here where that is possible, so that messages name files as the user does.
+		root, sub := ".", filepath.ToSlash(filepath.Clean(dir))
+		if !fs.ValidPath(sub) {
+			root, sub = dir, "."
+		}
+		result, err := tenant.Load(os.DirFS(root), tenant.Options{Path: sub})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
+		file := func(name string) string { return path.Join(filepath.ToSlash(root), name) }
 		for _, d := range result.Definitions {
-			if only != "" && d.File != only {
+			if only != "" && d.File != path.Join(sub, only) {
 				continue
 			}
-			d.File = path.Join(filepath.ToSlash(dir), d.File)
+			d.File = file(d.File)
 			all.definitions = append(all.definitions, d)
 			all.Tenants = append(all.Tenants, d.Tenant.Name)
 		}
 		for _, problem := range result.Problems {
-			file, _, _ := strings.Cut(problem.File, ":")
-			if only != "" && file != only {
+			name, _, _ := strings.Cut(problem.File, ":")
+			if only != "" && name != path.Join(sub, only) {
 				continue
 			}
-			problem.File = path.Join(filepath.ToSlash(dir), problem.File)
+			problem.File = file(problem.File)
 			all.Problems = append(all.Problems, problem)
 		}
 	}

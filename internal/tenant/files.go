@@ -87,10 +87,10 @@ func (l *loader) list(root string) ([]string, error) {
 		case d.Type()&fs.ModeSymlink != 0:
 			l.unread(name, "is a symbolic link, which is not followed: put the file itself here")
 			return nil
-		case !isYAML(name):
-			return nil
 		case !d.Type().IsRegular():
-			l.unread(name, "is not a regular file")
+			l.unread(name, "is not a regular file (a submodule, perhaps), which is not followed: put the files themselves here")
+			return nil
+		case !isYAML(name):
 			return nil
 		case len(files) == maxFiles:
 			left++
