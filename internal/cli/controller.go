@@ -217,6 +217,7 @@ func (o *controllerOptions) managerOptions() ctrl.Options {
 		RenewDeadline:                 &o.leaderElection.RenewDeadline,
 		RetryPeriod:                   &o.leaderElection.RetryPeriod,
 		LeaderElectionID:              leaderElectionID,
+		LeaderElectionNamespace:       os.Getenv(runtimectrl.EnvRuntimeNamespace),
 		Logger:                        ctrl.Log,
 		Client: client.Options{Cache: &client.CacheOptions{
 			DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}},
