@@ -73,7 +73,7 @@ func (r *ChartRegistry) Start() error {
 	if r.server != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp", r.addr)
+	l, err := r.listen()
 	if err != nil {
 		return fmt.Errorf("stack: chart registry: %w", err)
 	}
@@ -81,6 +81,18 @@ func (r *ChartRegistry) Start() error {
 	r.server = server
 	go func() { _ = server.Serve(l) }() // ends with Close
 	return nil
+}
+
+// listen tries for a second: a program that was forked while the listener of FreeAddress was open holds
+// the port until it is executed.
+func (r *ChartRegistry) listen() (l net.Listener, err error) {
+	for range 20 {
+		if l, err = net.Listen("tcp", r.addr); err == nil {
+			return l, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil, err
 }
 
 // Stop stops serving. It may be called more than once.
