@@ -25,6 +25,9 @@ import (
 	"github.com/digihunch/korthweb/hack/stack/gitserver"
 )
 
+// ociRevision is the key of the source revision in an artifact's metadata, as OCI names it.
+const ociRevision = "org.opencontainers.image.revision"
+
 // facilities is a git repository of tenants and the TenantRepository that reads it.
 type facilities struct {
 	t    *testing.T
@@ -165,17 +168,8 @@ func (f *facilities) ready(names ...string) func() error {
 // readyAt is ready, and asks for the source revision that last changed each tenant too.
 func (f *facilities) readyAt(revision string, names ...string) func() error {
 	return func() error {
-		for _, name := range names {
-			obj, err := f.get(name)
-			if err != nil {
-				return err
-			}
-			if at := obj.Annotations[v1alpha1.RevisionAnnotation]; at != revision {
-				return fmt.Errorf("tenant %s is at %s, not %s", name, at, revision)
-			}
-			if obj.Status.Artifact == nil || obj.Status.Artifact.Metadata["org.opencontainers.image.revision"] != revision {
-				return fmt.Errorf("tenant %s: %s is not published yet", name, revision)
-			}
+		if err := f.published(revision, names...)(); err != nil {
+			return err
 		}
 		return f.ready(names...)()
 	}
@@ -268,6 +262,26 @@ func (f *facilities) takenOver(revision string) func() error {
 		}
 		if obj.Status.LastAppliedRevision != revision {
 			return fmt.Errorf("%s is not taken over: %s", revision, conditions.GetMessage(obj, meta.ReadyCondition))
+		}
+		return nil
+	}
+}
+
+// published returns a function for Eventually that fails until the bundles of the named tenants are
+// those of the source revision, applied or not.
+func (f *facilities) published(revision string, names ...string) func() error {
+	return func() error {
+		for _, name := range names {
+			obj, err := f.get(name)
+			if err != nil {
+				return err
+			}
+			if obj.Annotations[v1alpha1.RevisionAnnotation] != revision {
+				return fmt.Errorf("tenant %s is at %s, not %s", name, obj.Annotations[v1alpha1.RevisionAnnotation], revision)
+			}
+			if obj.Status.Artifact == nil || obj.Status.Artifact.Metadata[ociRevision] != revision {
+				return fmt.Errorf("tenant %s: %s is not published yet", name, revision)
+			}
 		}
 		return nil
 	}
