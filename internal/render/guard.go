@@ -20,6 +20,8 @@ import (
 type guard struct {
 	// namespace of the tenant.
 	namespace string
+	// hosts of the tenant, which are its own alone.
+	hosts []string
 }
 
 // fact is a value at a path, without the indexes of lists.
@@ -106,6 +108,15 @@ func (g guard) field(name string, value *yaml.Node, path string, f facts) {
 		own = func(s string) bool { return s == "" }
 	case name == "principals" || name == "notprincipals":
 		own = func(s string) bool { return strings.HasPrefix(s, "cluster.local/ns/"+g.namespace+"/sa/") }
+	case name == "hosts" && !strings.Contains(path, "egress"):
+		// Of a route or listener, not of a Sidecar: a host that is nobody's claim could be another tenant's.
+		own = func(s string) bool {
+			namespace, host, qualified := strings.Cut(s, "/")
+			if !qualified {
+				namespace, host = ".", s
+			}
+			return (namespace == "." || namespace == g.namespace) && slices.Contains(g.hosts, host)
+		}
 	case name == "hosts" || name == "gateways":
 		own = func(s string) bool {
 			namespace, _, qualified := strings.Cut(s, "/")
@@ -149,7 +160,7 @@ func (g guard) compare(before, after facts) error {
 	}
 	for _, f := range sorted(after.foreign) {
 		if !before.foreign[f] {
-			return fmt.Errorf("%s: a patch may not reach outside the tenant's namespace %s (%q)", f.path, g.namespace, f.value)
+			return fmt.Errorf("%s: a patch may not reach outside the tenant's namespace %s and hosts %s (%q)", f.path, g.namespace, strings.Join(g.hosts, ", "), f.value)
 		}
 	}
 	return nil

@@ -37,7 +37,10 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 	if size > maxPatchBytes {
 		return &Error{Field: "spec.patches", Err: fmt.Errorf("have %d bytes, at most %d are allowed", size, maxPatchBytes)}
 	}
-	p, err := newPatcher(b, t.Spec.Namespace)
+	p, err := newPatcher(b, guard{
+		namespace: t.Spec.Namespace,
+		hosts:     []string{string(t.Spec.Ingress.Web.Host), string(t.Spec.Ingress.DICOM.Host)},
+	})
 	if err != nil {
 		return fmt.Errorf("tenant %s: objects to patch: %w", t.Name, err)
 	}
@@ -80,8 +83,8 @@ type patcher struct {
 	patched   []*yaml.Node
 }
 
-func newPatcher(b *Bundle, namespace string) (*patcher, error) {
-	p := &patcher{guard: guard{namespace: namespace}, factory: provider.NewDefaultDepProvider().GetResourceFactory()}
+func newPatcher(b *Bundle, g guard) (*patcher, error) {
+	p := &patcher{guard: g, factory: provider.NewDefaultDepProvider().GetResourceFactory()}
 	var nodes []*kyaml.RNode
 	for _, l := range b.Layers {
 		for _, o := range l.Objects {

@@ -73,6 +73,8 @@ func TestPatchesRefused(t *testing.T) {
 		{"source namespaces", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/rules/0/from/0/source/namespaces","value":["bhs-orthweb"]}]`, Target: target("AuthorizationPolicy", "orthanc")}, "spec.rules.from.source.namespaces"},
 		{"sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"bhs-orthweb/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
 		{"all sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"*/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
+		{"host of nobody", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/hosts/-","value":"elsewhere.example.org"}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.hosts"},
+		{"every host", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/hosts/0","value":"*"}]`, Target: target("Gateway", "web-gw")}, "Gateway/web-gw: spec.servers.hosts"},
 		{"gateway of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/gateways","value":["bhs-orthweb/web-gw"]}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.gateways"},
 		{"pods of another gateway", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/selector/istio","value":"bhs-ingress"}]`, Target: target("Gateway", "dcm-gw")}, "Gateway/dcm-gw: spec.selector.istio"},
 		{"pods for another gateway", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/values/labels/istio","value":"bhs-ingress"}]`, Target: target("HelmRelease", "")}, "spec.values.labels.istio"},
