@@ -17,6 +17,7 @@ import (
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -26,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/emit"
 	"github.com/digihunch/korthweb/internal/source"
 	"github.com/digihunch/korthweb/internal/tenant"
 )
@@ -60,6 +62,7 @@ type reading struct {
 // +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=source.toolkit.fluxcd.io,resources=gitrepositories;ocirepositories;buckets,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=secrets,namespace=flux-system,verbs=get
 
 // Reconcile takes over the source's newest revision and reports on its tenants.
 func (r *TenantRepositoryReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, retErr error) {
@@ -164,7 +167,11 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 	if err != nil {
 		return nil, err
 	}
-	defer snapshot.Close()
+	defer func() {
+		if err := snapshot.Close(); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "cannot remove a snapshot of the source")
+		}
+	}()
 
 	result, err := tenant.Load(snapshot.FS, tenant.Options{
 		Path:           obj.Spec.Path,
@@ -220,6 +227,10 @@ func (r *TenantRepositoryReconciler) fetchFromSource(ctx context.Context, obj *v
 	}
 	key := types.NamespacedName{Namespace: obj.Namespace, Name: ref.Name}
 	if err := r.Get(ctx, key, src); err != nil {
+		if apimeta.IsNoMatchError(err) {
+			kind := sourcev1.GroupVersion.String() + " " + ref.Kind
+			return nil, &source.Error{Reason: v1alpha1.FluxNotInstalledReason, Err: &emit.FluxNotInstalledError{Kind: kind, Err: err}}
+		}
 		if apierrors.IsNotFound(err) {
 			err = fmt.Errorf("%s %s of spec.sourceRef does not exist", ref.Kind, key)
 		}

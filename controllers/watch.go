@@ -32,16 +32,15 @@ func watchWhenServed(mgr ctrl.Manager, c controller.Controller, obj client.Objec
 	}
 	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 		log := mgr.GetLogger().WithValues("kind", gvk.Kind)
-		err := wait.PollUntilContextCancel(ctx, servedPollInterval, true, func(context.Context) (bool, error) {
+		served := func(context.Context) (bool, error) {
 			_, err := mgr.GetRESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
 			if apimeta.IsNoMatchError(err) {
 				log.Info("waiting for a kind of Flux to be installed", "group", gvk.Group, "version", gvk.Version)
-				return false, nil
 			}
 			return err == nil, nil
-		})
-		if err != nil {
-			return nil // the manager is stopping
+		}
+		if wait.PollUntilContextCancel(ctx, servedPollInterval, true, served) != nil {
+			return nil // ctx is done
 		}
 		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, h, predicates...))
 	}))

@@ -23,24 +23,24 @@ const (
 	// LayerLabel names the layer (dependency, application) that an object belongs to.
 	LayerLabel = LabelPrefix + "layer"
 
-	// RepositoryLabel, on a Tenant, names the TenantRepository that it comes from.
+	// RepositoryLabel names, on a Tenant, the TenantRepository that it comes from.
 	RepositoryLabel = LabelPrefix + "repository"
 
 	// ShardingLabel is Flux's label for the controller instance that an object belongs to. A
 	// TenantRepository's Tenants carry its value.
 	ShardingLabel = "sharding.fluxcd.io/key"
 
-	// RevisionAnnotation, on a Tenant, is the source revision that last changed it.
+	// RevisionAnnotation is, on a Tenant, the source revision that last changed it.
 	RevisionAnnotation = LabelPrefix + "revision"
 
-	// PathAnnotation, on a Tenant, is the file that defines it, relative to the repository's root.
+	// PathAnnotation is, on a Tenant, the file that defines it, relative to the repository's root.
 	PathAnnotation = LabelPrefix + "path"
 
 	// DigestAnnotation is the digest of an object's desired content when it was last applied: of
 	// the resolved definition on a Tenant, of the whole object on what is emitted for one.
 	DigestAnnotation = LabelPrefix + "digest"
 
-	// ApproveDeletionsAnnotation, on a TenantRepository, approves the removals of the one revision
+	// ApproveDeletionsAnnotation approves, on a TenantRepository, the removals of the one revision
 	// that is its value, beyond the deletion budget.
 	ApproveDeletionsAnnotation = LabelPrefix + "approve-deletions"
 )

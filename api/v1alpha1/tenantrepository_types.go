@@ -227,6 +227,7 @@ type Problem struct {
 // +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.lastAppliedRevision`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.git.url`,priority=1
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="a TenantRepository's name must be at most 63 characters, so that its tenants can carry it as a label"
 
 // TenantRepository is where tenant definitions come from, and the rules for taking over a new revision of them.
 type TenantRepository struct {

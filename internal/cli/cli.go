@@ -34,12 +34,10 @@ Orthanc deployment and hands it to Flux.`,
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	var usage error
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		usage = err
-		return err
-	})
 	root.AddCommand(controllerCommand(), validateCommand(), renderCommand(), versionCommand())
+	// Once a command runs, its command line was right.
+	started := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 
 	err := root.Execute()
 	switch {
@@ -47,7 +45,7 @@ Orthanc deployment and hands it to Flux.`,
 		return 0
 	case errors.Is(err, errProblems):
 		return 1
-	case usage != nil:
+	case !started:
 		fmt.Fprintf(stderr, "korthweb: %v\nSee 'korthweb --help'.\n", err)
 		return 2
 	}

@@ -6,11 +6,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	artifactcfg "github.com/fluxcd/pkg/artifact/config"
-	artifactdigest "github.com/fluxcd/pkg/artifact/digest"
 	artifactserver "github.com/fluxcd/pkg/artifact/server"
 	"github.com/fluxcd/pkg/artifact/storage"
 	"github.com/fluxcd/pkg/runtime/acl"
@@ -25,6 +25,7 @@ import (
 	"github.com/fluxcd/pkg/runtime/probes"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,11 +76,12 @@ func controllerCommand() *cobra.Command {
 		Short: "Run the controller",
 		Long: `Run the controller in the cluster of the current kubeconfig or service account.
 
-It needs Flux's kustomize-controller and helm-controller, started with --feature-gates=ExternalArtifact=true.`,
+It needs Flux 2.9 or later, its kustomize-controller started with --feature-gates=ExternalArtifact=true.`,
 		Example: `  # As the Deployment in config/manager does
   korthweb controller --watch-all-namespaces --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.
 
   # Out of the cluster, for a try
+  mkdir /tmp/korthweb
   RUNTIME_NAMESPACE=flux-system korthweb controller --enable-leader-election=false --storage-path=/tmp/korthweb`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return o.run(ctrl.SetupSignalHandler()) },
@@ -90,16 +92,26 @@ It needs Flux's kustomize-controller and helm-controller, started with --feature
 	f.StringVar(&o.healthAddr, "health-addr", ":9440", "The address the health endpoint binds to.")
 	f.IntVar(&o.concurrent, "concurrent", 4, "The number of concurrent reconciles per controller.")
 	f.DurationVar(&o.requeueDependency, "requeue-dependency", 30*time.Second, "The interval at which tenants that are not ready are reevaluated.")
-	o.acl.BindFlags(f)
-	o.artifact.BindFlags(f)
-	o.client.BindFlags(f)
-	o.jitter.BindFlags(f)
-	o.leaderElection.BindFlags(f)
-	o.log.BindFlags(f)
-	o.rateLimiter.BindFlags(f)
-	o.watch.BindFlags(f)
+	flux := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.acl.BindFlags(flux)
+	o.artifact.BindFlags(flux)
+	o.client.BindFlags(flux)
+	o.jitter.BindFlags(flux)
+	o.leaderElection.BindFlags(flux)
+	o.log.BindFlags(flux)
+	o.rateLimiter.BindFlags(flux)
+	o.watch.BindFlags(flux)
+	flux.VisitAll(func(flag *pflag.Flag) {
+		if !slices.Contains(withoutMeaning, flag.Name) {
+			f.AddFlag(flag)
+		}
+	})
 	return cmd
 }
+
+// withoutMeaning are flags of Flux's that would change nothing here: artifacts have a sha256 digest, and no
+// ConfigMap or Secret is watched.
+var withoutMeaning = []string{"artifact-digest-algo", "watch-configs-label-selector"}
 
 func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
@@ -117,11 +129,6 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err := o.jitter.SetGlobalJitter(nil); err != nil {
 		return fmt.Errorf("--interval-jitter-percentage: %w", err)
 	}
-	algorithm, err := artifactdigest.AlgorithmForName(o.artifact.ArtifactDigestAlgo)
-	if err != nil {
-		return fmt.Errorf("--artifact-digest-algo: %w", err)
-	}
-	artifactdigest.Canonical = algorithm
 	store, err := storage.New(&o.artifact)
 	if err != nil {
 		return fmt.Errorf("--storage-path: %w", err)
@@ -224,11 +231,11 @@ func (o *controllerOptions) managerOptions() ctrl.Options {
 		}},
 		Cache: ctrlcache.Options{
 			DefaultTransform: ctrlcache.TransformStripManagedFields(),
+			// Flux's kinds cannot be here: the cache would not start where Flux is not installed.
 			ByObject: map[client.Object]ctrlcache.ByObject{
-				&corev1.Namespace{}:          {Label: emitted},
-				&corev1.ServiceAccount{}:     {Label: emitted, Namespaces: everywhere},
-				&rbacv1.RoleBinding{}:        {Label: emitted, Namespaces: everywhere},
-				&kustomizev1.Kustomization{}: {Label: emitted},
+				&corev1.Namespace{}:      {Label: emitted},
+				&corev1.ServiceAccount{}: {Label: emitted, Namespaces: everywhere},
+				&rbacv1.RoleBinding{}:    {Label: emitted, Namespaces: everywhere},
 			},
 		},
 		Controller: ctrlcfg.Controller{

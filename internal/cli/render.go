@@ -54,11 +54,11 @@ Nothing is printed for a tenant with a problem; the exit code is then 1.`,
 }
 
 func (o *renderOptions) run(path string, stdout, stderr io.Writer) error {
-	loaded, err := loadAll([]string{path})
+	renderer, err := render.New(bundles.FS)
 	if err != nil {
 		return err
 	}
-	renderer, err := render.New(bundles.FS)
+	loaded, err := loadAll([]string{path}, renderer)
 	if err != nil {
 		return err
 	}
@@ -79,9 +79,7 @@ func (o *renderOptions) run(path string, stdout, stderr io.Writer) error {
 		t.Namespace = o.namespace
 		bundle, err := renderer.Render(t)
 		if err != nil {
-			fmt.Fprintf(stderr, "%s:%d: tenant %s: %v\n", d.File, d.Line, t.Name, err)
-			failed = true
-			continue
+			return fmt.Errorf("tenant %s: %w", t.Name, err)
 		}
 		if o.outputDir != "" {
 			err = writeFiles(filepath.Join(o.outputDir, t.Name), bundle)

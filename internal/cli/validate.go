@@ -4,6 +4,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/gitops/bundles"
+	"github.com/digihunch/korthweb/internal/render"
 	"github.com/digihunch/korthweb/internal/tenant"
 )
 
@@ -38,7 +41,11 @@ The exit code is 0 where all is well, 1 where there is a problem, 2 where the co
 			if output != "text" && output != "json" {
 				return fmt.Errorf("-o %s: expected text or json", output)
 			}
-			loaded, err := loadAll(args)
+			renderer, err := render.New(bundles.FS)
+			if err != nil {
+				return err
+			}
+			loaded, err := loadAll(args, renderer)
 			if err != nil {
 				return err
 			}
@@ -64,8 +71,9 @@ type loaded struct {
 	Problems    []v1alpha1.Problem `json:"problems"`
 }
 
-// loadAll reads the tenant files of several paths, each judged with what is in its directory.
-func loadAll(paths []string) (*loaded, error) {
+// loadAll reads the tenant files of several paths, each judged with what is in its directory. What
+// cannot be rendered, such as a patch that is refused, is a problem too.
+func loadAll(paths []string, renderer *render.Renderer) (*loaded, error) {
 	all := &loaded{Tenants: []string{}, Problems: []v1alpha1.Problem{}}
 	for _, p := range paths {
 		info, err := os.Stat(p)
@@ -91,6 +99,10 @@ func loadAll(paths []string) (*loaded, error) {
 				continue
 			}
 			d.File = file(d.File)
+			if _, err := renderer.Render(d.Tenant); err != nil {
+				all.Problems = append(all.Problems, renderProblem(d, err))
+				continue
+			}
 			all.definitions = append(all.definitions, d)
 			all.Tenants = append(all.Tenants, d.Tenant.Name)
 		}
@@ -104,6 +116,20 @@ func loadAll(paths []string) (*loaded, error) {
 		}
 	}
 	return all, nil
+}
+
+func renderProblem(d tenant.Definition, err error) v1alpha1.Problem {
+	problem := v1alpha1.Problem{
+		File:    fmt.Sprintf("%s:%d", d.File, d.Line),
+		Tenant:  d.Tenant.Name,
+		Reason:  v1alpha1.RenderFailedReason,
+		Message: err.Error(),
+	}
+	var invalid *render.Error
+	if errors.As(err, &invalid) {
+		problem.Reason, problem.Field, problem.Message = v1alpha1.InvalidDefinitionReason, invalid.Field, invalid.Err.Error()
+	}
+	return problem
 }
 
 func printText(w io.Writer, l *loaded) error {

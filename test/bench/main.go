@@ -131,13 +131,13 @@ func run(ctx context.Context, count int) (err error) {
 	}
 
 	fmt.Fprintln(b.table, "step\tseconds\twrites\tevents\tpeak memory")
-	if err := b.steps(ctx, korthweb); err != nil {
+	if err := b.steps(ctx); err != nil {
 		return err
 	}
 	return b.table.Flush()
 }
 
-func (b *bench) steps(ctx context.Context, korthweb stack.KorthwebOptions) error {
+func (b *bench) steps(ctx context.Context) error {
 	err := b.step(ctx, fmt.Sprintf("onboard %d tenants", b.count), func() error {
 		return b.client.Create(ctx, b.tenantRepository())
 	}, func() (bool, error) { return b.published(ctx, b.count) })

@@ -114,16 +114,18 @@ func newEnvironment(ctx context.Context, dir string, opts stack.Options) (_ *env
 }
 
 func (e *environment) stop() {
+	var errs []error
 	if e.stack != nil {
-		if err := e.stack.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e:", err)
-		}
+		errs = append(errs, e.stack.Stop())
 	}
 	if e.git != nil {
-		e.git.Close()
+		errs = append(errs, e.git.Close())
 	}
 	if e.charts != nil {
-		e.charts.Stop()
+		errs = append(errs, e.charts.Stop())
+	}
+	if err := errors.Join(errs...); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
 	}
 }
 

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/digihunch/korthweb/internal/cli"
+)
+
+const header = "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: Tenant\nmetadata:\n  name: "
+
+var files = map[string]string{
+	"good.yaml": header + "good\nspec:\n  domain: good.example.com\n",
+	"bad.yaml":  header + "bad\nspec:\n  domain: bad.example.com\n  orthanc:\n    aeTitel: BAD\n",
+	"patch.yaml": header + `patch
+spec:
+  domain: patch.example.com
+  patches:
+  - target: {kind: VirtualService, name: web-vs}
+    patch: '[{"op": "add", "path": "/spec/hosts/-", "value": "good.example.com"}]'
+`,
+}
+
+func TestCommandLine(t *testing.T) {
+	tests := []struct {
+		name   string
+		args   []string
+		files  []string
+		code   int
+		stdout []string
+		stderr []string
+	}{
+		{
+			name: "valid", args: []string{"validate", "tenants"}, files: []string{"good.yaml"},
+			stdout: []string{"1 tenant valid, 0 problems\n"},
+		},
+		{
+			name: "an unknown field", args: []string{"validate", "tenants"}, files: []string{"good.yaml", "bad.yaml"}, code: 1,
+			stdout: []string{"tenants/bad.yaml:8: tenant bad: spec.orthanc.aeTitel: InvalidDefinition: ", "aeTitle", "1 tenant valid, 1 problem\n"},
+		},
+		{
+			name: "a refused patch", args: []string{"validate", "tenants"}, files: []string{"patch.yaml"}, code: 1,
+			stdout: []string{"tenants/patch.yaml:1: tenant patch: spec.patches[0]: InvalidDefinition: VirtualService/web-vs: spec.hosts"},
+		},
+		{
+			name: "one file of several", args: []string{"validate", "tenants/good.yaml"}, files: []string{"good.yaml", "bad.yaml"},
+			stdout: []string{"1 tenant valid, 0 problems\n"},
+		},
+		{
+			name: "no such path", args: []string{"validate", "nowhere"}, code: 1,
+			stderr: []string{"korthweb: stat nowhere: no such file or directory"},
+		},
+		{name: "no path", args: []string{"validate"}, code: 2, stderr: []string{"requires at least 1 arg", "korthweb --help"}},
+		{name: "an unknown command", args: []string{"valdate"}, code: 2, stderr: []string{`unknown command "valdate"`}},
+		{name: "an unknown flag", args: []string{"render", "--colour", "."}, code: 2, stderr: []string{"unknown flag: --colour"}},
+		{
+			name: "render", args: []string{"render", "tenants", "--tenant", "good"}, files: []string{"good.yaml", "bad.yaml"},
+			stdout: []string{"kind: Namespace\n", "name: good-applier\n", "kind: Kustomization\n", "kind: HelmRelease\n", "kind: Deployment\n"},
+		},
+		{
+			name: "render a tenant that is not there", args: []string{"render", "tenants", "--tenant", "other"}, files: []string{"good.yaml"}, code: 1,
+			stderr: []string{"no tenant other is defined under tenants"},
+		},
+		{
+			name: "render a tenant with a problem", args: []string{"render", "tenants", "--tenant", "bad"}, files: []string{"good.yaml", "bad.yaml"}, code: 1,
+			stderr: []string{"spec.orthanc.aeTitel"},
+		},
+		{name: "version", args: []string{"version"}, stdout: []string{"korthweb dev"}},
+		{name: "completion", args: []string{"completion", "bash"}, stdout: []string{"bash completion"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := NewWithT(t)
+			t.Chdir(t.TempDir())
+			write(t, test.files...)
+			var stdout, stderr bytes.Buffer
+			g.Expect(cli.Run(test.args, &stdout, &stderr)).To(Equal(test.code), stdout.String()+stderr.String())
+			for _, want := range test.stdout {
+				g.Expect(stdout.String()).To(ContainSubstring(want))
+			}
+			for _, want := range test.stderr {
+				g.Expect(stderr.String()).To(ContainSubstring(want))
+			}
+		})
+	}
+}
+
+func TestValidateJSON(t *testing.T) {
+	g := NewWithT(t)
+	t.Chdir(t.TempDir())
+	write(t, "good.yaml", "bad.yaml")
+	var stdout, stderr bytes.Buffer
+	g.Expect(cli.Run([]string{"validate", "-o", "json", "tenants"}, &stdout, &stderr)).To(Equal(1))
+	var result struct {
+		Tenants  []string
+		Problems []struct{ File, Tenant, Field, Reason, Message string }
+	}
+	g.Expect(json.Unmarshal(stdout.Bytes(), &result)).To(Succeed())
+	g.Expect(result.Tenants).To(Equal([]string{"good"}))
+	g.Expect(result.Problems).To(HaveLen(1))
+	g.Expect(result.Problems[0].Field).To(Equal("spec.orthanc.aeTitel"))
+}
+
+// What render -o writes is what Flux gets, and it does not depend on when or how often it is written.
+func TestRenderFiles(t *testing.T) {
+	g := NewWithT(t)
+	t.Chdir(t.TempDir())
+	write(t, "good.yaml")
+	contents := [2]map[string]string{}
+	for i, dir := range []string{"one", "two"} {
+		var stdout, stderr bytes.Buffer
+		g.Expect(cli.Run([]string{"render", "tenants", "-o", dir}, &stdout, &stderr)).To(Equal(0), stderr.String())
+		contents[i] = map[string]string{}
+		g.Expect(filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			name, relErr := filepath.Rel(dir, path)
+			contents[i][name] = string(data)
+			return errors.Join(err, relErr)
+		})).To(Succeed())
+	}
+	g.Expect(contents[0]).To(HaveKey("good/dependency/kustomization.yaml"))
+	g.Expect(contents[0]).To(HaveKey("good/application/deployment-orthanc.yaml"))
+	g.Expect(contents[0]).To(Equal(contents[1]))
+}
+
+func write(t *testing.T, names ...string) {
+	t.Helper()
+	if err := os.Mkdir("tenants", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join("tenants", name), []byte(files[name]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
