@@ -39,8 +39,8 @@ func watchWhenServed(mgr ctrl.Manager, c controller.Controller, obj client.Objec
 			}
 			return err == nil, nil
 		}
-		if wait.PollUntilContextCancel(ctx, servedPollInterval, true, served) != nil {
-			return nil // ctx is done
+		if err := wait.PollUntilContextCancel(ctx, servedPollInterval, true, served); err != nil {
+			return err
 		}
 		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, h, predicates...))
 	}))
