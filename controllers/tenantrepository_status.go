@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -41,25 +42,37 @@ func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, revi
 
 	counts, summary := health.Summarize(own)
 	obj.Status.Tenants = counts
-	obj.Status.LastAppliedRevision = revision
+	if refusal == nil {
+		obj.Status.LastAppliedRevision = revision
+	}
 
+	message := []string{summary}
+	if refusal != nil {
+		message = append(message, refusal.message)
+	}
+	if len(problems) > 0 {
+		message = append(message, describeProblems(problems))
+	}
+	text := errors.New(strings.Join(message, "; "))
 	switch {
 	case refusal != nil:
-		markFailed(obj, refusal.reason, errors.New(summary+"; "+refusal.message))
+		markFailed(obj, refusal.reason, text)
 	case len(problems) > 0:
-		markFailed(obj, v1alpha1.ProblemsFoundReason, errors.New(summary+"; "+describeProblems(problems)))
+		markFailed(obj, v1alpha1.ProblemsFoundReason, text)
 	case counts.Failed > 0:
-		markFailed(obj, v1alpha1.TenantsNotReadyReason, errors.New(summary))
+		markFailed(obj, v1alpha1.TenantsNotReadyReason, text)
 	case counts.Progressing > 0:
 		conditions.Delete(obj, meta.StalledCondition)
-		conditions.MarkReconciling(obj, meta.ProgressingReason, "%s", summary)
-		conditions.MarkUnknown(obj, meta.ReadyCondition, meta.ProgressingReason, "%s", summary)
+		conditions.MarkReconciling(obj, meta.ProgressingReason, "%s", text)
+		conditions.MarkUnknown(obj, meta.ReadyCondition, meta.ProgressingReason, "%s", text)
 	default:
-		conditions.MarkTrue(obj, meta.ReadyCondition, meta.SucceededReason, "%s", summary)
+		conditions.MarkTrue(obj, meta.ReadyCondition, meta.SucceededReason, "%s", text)
 		conditions.Delete(obj, meta.ReconcilingCondition)
 		conditions.Delete(obj, meta.StalledCondition)
 	}
-	recordHistory(&obj.Status.History, revision, digest.FromString(revision).String(), conditions.GetReason(obj, meta.ReadyCondition), duration)
+	if !conditions.IsUnknown(obj, meta.ReadyCondition) {
+		recordHistory(&obj.Status.History, revision, digest.FromString(revision).String(), conditions.GetReason(obj, meta.ReadyCondition), duration)
+	}
 }
 
 // describeProblems gives the first problem in full and counts the rest.

@@ -80,7 +80,7 @@ func Assess(in Input) Result {
 	ready := worst(layers, func(l layer) metav1.ConditionStatus { return l.ready })
 	if ready == nil {
 		r.LastAppliedRevision = in.Revision
-		r.add(in, meta.ReadyCondition, metav1.ConditionTrue, meta.ReconciliationSucceededReason, "Applied revision: "+in.Revision)
+		r.add(in, meta.ReadyCondition, metav1.ConditionTrue, meta.ReconciliationSucceededReason, "Applied revision: "+shortRevision(in.Revision))
 	} else {
 		message := shorten(ready.name + ": " + ready.message)
 		reconciling := meta.ProgressingReason

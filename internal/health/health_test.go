@@ -25,6 +25,7 @@ import (
 const (
 	published = "main/1a2b3c4d5e6f@sha256:9a688776fff61a80ac194656d4ccaa9f0ffbccc0abdf2885277c3fa44eb2213a"
 	waiting   = "waiting for Flux to apply revision main/1a2b3c4d5e6f@sha256:9a688776fff6"
+	success   = "Applied revision: main/1a2b3c4d5e6f@sha256:9a688776fff6"
 	older     = "main/000000000000@sha256:old"
 )
 
@@ -138,7 +139,7 @@ func TestAssess(t *testing.T) {
 	}{
 		"ready": {
 			dependency: layer("dependency"), application: layer("application"),
-			ready: yes, healthy: yes, reason: meta.ReconciliationSucceededReason, message: "Applied revision: " + published, layers: [2]c{yes, yes}},
+			ready: yes, healthy: yes, reason: meta.ReconciliationSucceededReason, message: success, layers: [2]c{yes, yes}},
 		"nothing emitted": {
 			ready: unknown, healthy: unknown, reason: meta.ProgressingReason,
 			message: "dependency: Kustomization/flux-system/bhs-dependency does not exist yet", layers: [2]c{unknown, unknown}},
@@ -201,11 +202,11 @@ func TestAssess(t *testing.T) {
 		"looked at again": {
 			why: "Flux does so at every interval", tenant: readyTenant(),
 			dependency: layer("dependency", working("Detecting drift")), application: layer("application", working("Running health checks")),
-			ready: yes, healthy: yes, reason: meta.ReconciliationSucceededReason, message: "Applied revision: " + published, layers: [2]c{yes, yes}},
+			ready: yes, healthy: yes, reason: meta.ReconciliationSucceededReason, message: success, layers: [2]c{yes, yes}},
 		"looked at again, one after the other": {
 			tenant:     readyTenant(),
 			dependency: layer("dependency", working("Detecting drift")), application: layer("application", failing(meta.DependencyNotReadyReason, "dependency 'flux-system/bhs-dependency' is not ready")),
-			ready: yes, healthy: yes, reason: meta.ReconciliationSucceededReason, message: "Applied revision: " + published, layers: [2]c{yes, yes}},
+			ready: yes, healthy: yes, reason: meta.ReconciliationSucceededReason, message: success, layers: [2]c{yes, yes}},
 		"looked at again after a failure": {
 			why: "only what was ready stays ready", tenant: newTenant(),
 			dependency: layer("dependency", working("Detecting drift")), application: layer("application"),
