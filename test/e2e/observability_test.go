@@ -280,7 +280,8 @@ func table(g Gomega, env *environment, resource string) []map[string]any {
 	return rows
 }
 
-func TestPrintedColumns(t *testing.T) {
+// What kubectl shows of tenants and their repository.
+func TestShown(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	f := newFacilities(t, shared, "columns", map[string]string{"columns.yaml": tenantFile("columns-one")})
@@ -307,6 +308,26 @@ func TestPrintedColumns(t *testing.T) {
 			HaveKeyWithValue("Revision", repository.Status.LastAppliedRevision),
 		)))
 	}).Should(Succeed())
+
+	// The same is news, in the events that kubectl describe shows.
+	g.Eventually(func(g Gomega) {
+		obj, err := f.get("columns-one")
+		g.Expect(err).NotTo(HaveOccurred())
+		repository, err := f.repository()
+		g.Expect(err).NotTo(HaveOccurred())
+		for about, want := range map[client.Object][2]string{
+			obj:        {meta.ReconciliationSucceededReason, obj.Status.Artifact.Revision},
+			repository: {meta.SucceededReason, repository.Status.LastAppliedRevision},
+		} {
+			events := &corev1.EventList{}
+			g.Expect(f.env.client.List(t.Context(), events, client.InNamespace(stack.FluxNamespace),
+				client.MatchingFields{"involvedObject.uid": string(about.GetUID()), "reason": want[0]})).To(Succeed())
+			g.Expect(events.Items).To(HaveLen(1))
+			g.Expect(events.Items[0].Type).To(Equal(corev1.EventTypeNormal))
+			g.Expect(events.Items[0].Message).To(Equal(conditions.GetMessage(about.(conditions.Getter), meta.ReadyCondition)))
+			g.Expect(events.Items[0].Annotations).To(HaveKeyWithValue("korthweb.digihunch.com/revision", want[1]))
+		}
+	}).Should(Succeed())
 }
 
 // No secret shows anywhere but in its Secret.
@@ -321,7 +342,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	env.git = server
 	login := func(name, password string) func(*v1alpha1.TenantRepository) {
 		secret := &corev1.Secret{
-			ObjectMeta: meta1(stack.FluxNamespace, name),
+			ObjectMeta: objectMeta(stack.FluxNamespace, name),
 			StringData: map[string]string{"username": user, "password": password, "ca.crt": string(server.CA)},
 		}
 		g.Expect(env.client.Create(t.Context(), secret)).To(Succeed())

@@ -27,7 +27,7 @@ import (
 	"github.com/digihunch/korthweb/hack/stack"
 )
 
-func meta1(namespace, name string) metav1.ObjectMeta {
+func objectMeta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }
 
@@ -50,9 +50,9 @@ func TestRemovalKeepsOrderAndData(t *testing.T) {
 	})
 	g.Eventually(f.ready(name, "removal-other")).Should(Succeed())
 
-	secret := &corev1.Secret{ObjectMeta: meta1(ns, "orthanc-users")}
-	claim := &corev1.PersistentVolumeClaim{ObjectMeta: meta1(ns, "orthanc-storage")}
-	data := []client.Object{secret, claim, database(ns), &corev1.Namespace{ObjectMeta: meta1("", ns)}}
+	secret := &corev1.Secret{ObjectMeta: objectMeta(ns, "orthanc-users")}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: objectMeta(ns, "orthanc-storage")}
+	data := []client.Object{secret, claim, database(ns), &corev1.Namespace{ObjectMeta: objectMeta("", ns)}}
 	uids := map[client.Object]any{}
 	for _, o := range data {
 		g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(o), o)).To(Succeed())
@@ -64,7 +64,7 @@ func TestRemovalKeepsOrderAndData(t *testing.T) {
 
 	seen := watchRemoval(t, f.env, ns)
 	f.push(nil, "order.yaml")
-	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: meta1(stack.FluxNamespace, name)})).Should(Succeed())
+	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)})).Should(Succeed())
 
 	// Each is gone before the next begins to go.
 	for _, order := range [][2]string{
@@ -86,10 +86,10 @@ func TestRemovalKeepsOrderAndData(t *testing.T) {
 		g.Expect(o.GetDeletionTimestamp()).To(BeNil())
 	}
 	for _, o := range []client.Object{
-		&sourcev1.ExternalArtifact{ObjectMeta: meta1(stack.FluxNamespace, name)},
-		&helmv2.HelmRelease{ObjectMeta: meta1(ns, "istio-ingress")},
-		&appsv1.Deployment{ObjectMeta: meta1(ns, "orthanc")},
-		&appsv1.Deployment{ObjectMeta: meta1(ns, "istio-ingress")},
+		&sourcev1.ExternalArtifact{ObjectMeta: objectMeta(stack.FluxNamespace, name)},
+		&helmv2.HelmRelease{ObjectMeta: objectMeta(ns, "istio-ingress")},
+		&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")},
+		&appsv1.Deployment{ObjectMeta: objectMeta(ns, "istio-ingress")},
 	} {
 		g.Expect(f.gone(o)()).To(Succeed())
 	}
@@ -115,9 +115,9 @@ func TestRemovalUnderDelete(t *testing.T) {
 	g.Eventually(f.ready("removal-all", "removal-none")).Should(Succeed())
 
 	f.push(nil, "gone.yaml")
-	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: meta1(stack.FluxNamespace, "removal-all")})).Should(Succeed())
-	g.Expect(f.gone(&corev1.Namespace{ObjectMeta: meta1("", "removal-all-orthweb")})()).To(Succeed())
-	g.Expect(f.gone(&corev1.ServiceAccount{ObjectMeta: meta1(stack.FluxNamespace, "removal-all-applier")})()).To(Succeed())
+	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, "removal-all")})).Should(Succeed())
+	g.Expect(f.gone(&corev1.Namespace{ObjectMeta: objectMeta("", "removal-all-orthweb")})()).To(Succeed())
+	g.Expect(f.gone(&corev1.ServiceAccount{ObjectMeta: objectMeta(stack.FluxNamespace, "removal-all-applier")})()).To(Succeed())
 	g.Expect(f.ready("removal-none")()).To(Succeed())
 }
 
@@ -140,9 +140,9 @@ func TestRemovalOfSuspended(t *testing.T) {
 	}
 
 	f.push(nil, "suspended.yaml")
-	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: meta1(stack.FluxNamespace, name)})).Should(Succeed())
-	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: meta1(ns, "orthanc")})()).To(Succeed())
-	g.Expect(f.gone(&helmv2.HelmRelease{ObjectMeta: meta1(ns, "istio-ingress")})()).To(Succeed())
+	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)})).Should(Succeed())
+	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")})()).To(Succeed())
+	g.Expect(f.gone(&helmv2.HelmRelease{ObjectMeta: objectMeta(ns, "istio-ingress")})()).To(Succeed())
 	g.Expect(f.env.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "orthanc-storage"}, &corev1.PersistentVolumeClaim{})).To(Succeed())
 }
 
