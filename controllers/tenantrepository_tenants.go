@@ -5,6 +5,7 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,10 +98,11 @@ func (s *tenantSet) held(obj *v1alpha1.TenantRepository) []v1alpha1.Tenant {
 func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, tenants *tenantSet) ([]v1alpha1.Problem, error) {
 	var (
 		mu       sync.Mutex
+		group    errgroup.Group
 		problems []v1alpha1.Problem
 		changed  []string
+		errs     []error
 	)
-	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentWrites)
 	for _, definition := range read.result.Definitions {
 		live := tenants.byName[definition.Tenant.Name]
@@ -113,32 +115,34 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case apierrors.IsInvalid(err):
+			case err == nil:
+				changed = append(changed, desired.Name)
+			case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
 				problems = append(problems, v1alpha1.Problem{
 					File:    location(definition),
 					Tenant:  desired.Name,
 					Reason:  v1alpha1.InvalidDefinitionReason,
 					Message: "the apiserver refused it: " + err.Error(),
 				})
-				return nil
-			case apierrors.IsAlreadyExists(err):
+			default:
+				errs = append(errs, fmt.Errorf("cannot write Tenant %s/%s: %w", desired.Namespace, desired.Name, err))
+			}
+			if apierrors.IsAlreadyExists(err) {
 				// Somebody else has made a Tenant of that name since the definitions were judged.
 				r.readings.Delete(client.ObjectKeyFromObject(obj))
-				fallthrough
-			case err != nil:
-				return fmt.Errorf("cannot write Tenant %s/%s: %w", desired.Namespace, desired.Name, err)
 			}
-			changed = append(changed, desired.Name)
 			return nil
 		})
 	}
-	err := group.Wait()
+	if err := group.Wait(); err != nil {
+		errs = append(errs, err)
+	}
 	if len(changed) > 0 {
 		slices.Sort(changed)
 		recordEvent(r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsChanged",
 			fmt.Sprintf("revision %s changed %s", read.revision, nameSome(changed)))
 	}
-	return problems, err
+	return problems, errors.Join(errs...)
 }
 
 // desiredTenant is the Tenant to write for a definition. Its revision stays the one that last changed

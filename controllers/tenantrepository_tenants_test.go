@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+func repositoryNamed(name string) *v1alpha1.TenantRepository {
+	return &v1alpha1.TenantRepository{ObjectMeta: metav1.ObjectMeta{Namespace: "flux-system", Name: name}}
+}
+
+func tenantOwnedBy(name, repository string) v1alpha1.Tenant {
+	t := v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: "flux-system", Name: name}}
+	if repository != "" {
+		t.Labels = map[string]string{v1alpha1.RepositoryLabel: repository}
+	}
+	return t
+}
+
+func TestTenantSet(t *testing.T) {
+	g := NewWithT(t)
+	elsewhere := tenantOwnedBy("elsewhere", "a")
+	elsewhere.Namespace = "other"
+	tenants := []v1alpha1.Tenant{
+		tenantOwnedBy("own", "a"), tenantOwnedBy("others", "b"), tenantOwnedBy("orphan", "gone"), tenantOwnedBy("hand-made", ""), elsewhere,
+	}
+	a := repositoryNamed("a")
+	set := newTenantSet(a, tenants, []v1alpha1.TenantRepository{*a, *repositoryNamed("b")})
+
+	g.Expect(set.own).To(HaveLen(1))
+	g.Expect(set.own[0].Name).To(Equal("own"))
+	g.Expect(set.byName).To(And(HaveLen(2), HaveKey("own"), HaveKey("orphan")))
+
+	owners := map[string]string{}
+	for _, held := range set.held(a) {
+		owners[held.Name] = held.Labels[v1alpha1.RepositoryLabel]
+	}
+	g.Expect(owners).To(Equal(map[string]string{"own": "a", "others": "b", "orphan": "a", "hand-made": "", "elsewhere": "a"}))
+	g.Expect(tenants[2].Labels).To(HaveKeyWithValue(v1alpha1.RepositoryLabel, "gone"), "the cache's own object is left alone")
+}
+
+func TestDesiredTenant(t *testing.T) {
+	const first, second = "main@sha1:1111", "main@sha1:2222"
+	define := func(domain, file string) tenant.Definition {
+		defined := v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: "bhs", Labels: map[string]string{"region": "north"}}}
+		defined.Spec.Domain = domain
+		return tenant.Definition{Tenant: &defined, File: file, Line: 1}
+	}
+	repository := repositoryNamed("a")
+	live := desiredTenant(repository, define("bhs.example.com", "tenants/bhs.yaml"), nil, first)
+
+	tests := []struct {
+		name       string
+		reason     string
+		definition tenant.Definition
+		repository *v1alpha1.TenantRepository
+		edit       func(*v1alpha1.Tenant)
+		revision   string
+		upToDate   bool
+	}{
+		{
+			name: "nothing changed", reason: "a commit that does not change a tenant is not its revision",
+			definition: define("bhs.example.com", "tenants/bhs.yaml"), revision: first, upToDate: true,
+		},
+		{
+			name: "another domain", reason: "the revision leads to the commit that changed the tenant",
+			definition: define("bhs.example.org", "tenants/bhs.yaml"), revision: second,
+		},
+		{
+			name: "the file moved", reason: "where the file is does not change the tenant, but is noted",
+			definition: define("bhs.example.com", "tenants/north/bhs.yaml"), revision: first,
+		},
+		{
+			name: "edited by hand", reason: "what git says is restored, as of the same revision",
+			definition: define("bhs.example.com", "tenants/bhs.yaml"),
+			edit:       func(t *v1alpha1.Tenant) { t.Spec.Domain = "evil.example.com" }, revision: first,
+		},
+		{
+			name: "label added by hand", reason: "labels are the definition's",
+			definition: define("bhs.example.com", "tenants/bhs.yaml"),
+			edit:       func(t *v1alpha1.Tenant) { t.Labels["extra"] = "x" }, revision: first,
+		},
+		{
+			name: "reconciliation requested", reason: "annotations of others stay",
+			definition: define("bhs.example.com", "tenants/bhs.yaml"),
+			edit:       func(t *v1alpha1.Tenant) { t.Annotations["reconcile.fluxcd.io/requestedAt"] = "now" }, revision: first, upToDate: true,
+		},
+		{
+			name: "sharded", reason: "tenants belong to the instance of their repository",
+			definition: define("bhs.example.com", "tenants/bhs.yaml"),
+			repository: func() *v1alpha1.TenantRepository {
+				r := repositoryNamed("a")
+				r.Labels = map[string]string{v1alpha1.ShardingLabel: "shard1"}
+				return r
+			}(),
+			revision: first,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := NewWithT(t)
+			before := live.DeepCopy()
+			if test.edit != nil {
+				test.edit(before)
+			}
+			if test.repository == nil {
+				test.repository = repository
+			}
+			desired := desiredTenant(test.repository, test.definition, before, second)
+			g.Expect(desired.Annotations).To(HaveKeyWithValue(v1alpha1.RevisionAnnotation, test.revision), test.reason)
+			g.Expect(desired.Annotations).To(HaveKeyWithValue(v1alpha1.PathAnnotation, test.definition.File))
+			g.Expect(desired.Spec).To(Equal(test.definition.Tenant.Spec))
+			g.Expect(desired.Labels).NotTo(HaveKey("extra"))
+			g.Expect(desired.Labels[v1alpha1.ShardingLabel]).To(Equal(test.repository.Labels[v1alpha1.ShardingLabel]))
+			g.Expect(upToDate(before, desired)).To(Equal(test.upToDate), test.reason)
+		})
+	}
+}
+
+func TestDeletionBudget(t *testing.T) {
+	tests := []struct {
+		name    string
+		budget  *intstr.IntOrString
+		tenants int
+		want    int
+	}{
+		{name: "one by default", tenants: 100, want: 1},
+		{name: "a number", budget: ptr.To(intstr.FromInt32(3)), tenants: 100, want: 3},
+		{name: "none", budget: ptr.To(intstr.FromInt32(0)), tenants: 100, want: 0},
+		{name: "a percentage is rounded down", budget: ptr.To(intstr.FromString("10%")), tenants: 29, want: 2},
+		{name: "a percentage of few is none", budget: ptr.To(intstr.FromString("10%")), tenants: 9, want: 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := NewWithT(t)
+			n, err := deletionBudget(test.budget, test.tenants)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(n).To(Equal(test.want))
+		})
+	}
+}
+
+func TestNameSome(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(nameSome([]string{"bhs"})).To(Equal("1 tenant (bhs)"))
+	g.Expect(nameSome([]string{"bhs", "mhr"})).To(Equal("2 tenants (bhs, mhr)"))
+	many := make([]string, maxNamesInMessage+1)
+	for i := range many {
+		many[i] = "t"
+	}
+	g.Expect(nameSome(many)).To(And(HavePrefix("21 tenants (t, "), HaveSuffix(", t, …)")))
+}
