@@ -124,7 +124,7 @@ func (a *apply) ensure(ctx context.Context, desired client.Object) (client.Objec
 	}
 	live.GetObjectKind().SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
 	if live.GetAnnotations()[v1alpha1.DigestAnnotation] == desired.GetAnnotations()[v1alpha1.DigestAnnotation] &&
-		Subset(fields(desired), fields(live)) == "" {
+		Subset(fields(desired), fields(live)) == "" && len(added(desired, fields(live))) == 0 {
 		return live, nil
 	}
 	return a.change(ctx, desired)
@@ -142,6 +142,10 @@ func (a *apply) change(ctx context.Context, desired client.Object) (client.Objec
 		return nil, err
 	}
 	if err := a.takeCreated(ctx, live); err != nil {
+		return nil, explain(err, desired)
+	}
+
+	if err := a.removeAdded(ctx, desired, live); err != nil {
 		return nil, explain(err, desired)
 	}
 
@@ -179,6 +183,32 @@ func (a *apply) takeCreated(ctx context.Context, live *unstructured.Unstructured
 	}
 	a.result.Writes++
 	return a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
+}
+
+// removeAdded takes out of the spec what others put into it, which server-side apply leaves to them.
+func (a *apply) removeAdded(ctx context.Context, desired client.Object, live *unstructured.Unstructured) error {
+	var patches []ssa.JSONPatch
+	for _, field := range added(desired, live.Object) {
+		patches = append(patches, ssa.JSONPatch{Operation: "remove", Path: "/spec/" + field})
+	}
+	if len(patches) == 0 {
+		return nil
+	}
+	patch, err := jsonPatch(patches)
+	if err != nil {
+		return err
+	}
+	a.result.Writes++
+	return a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
+}
+
+// added is Added for the kinds of Flux, whose specs are Korthweb's alone. What is in the spec of a
+// Namespace is Kubernetes' own.
+func added(desired client.Object, live map[string]any) []string {
+	if !strings.HasSuffix(desired.GetObjectKind().GroupVersionKind().Group, ".toolkit.fluxcd.io") {
+		return nil
+	}
+	return Added(fields(desired), live)
 }
 
 // announce writes where the artifact is into the status of the ExternalArtifact, unless it is there. The

@@ -99,6 +99,11 @@ func TestApplyRestores(t *testing.T) {
 			k.OwnerReferences = nil
 			f.Expect(admin.Update(ctx, k)).To(Succeed())
 		},
+		"fields added to a layer": func(f *fixture, tenant *v1alpha1.Tenant) {
+			k := kustomization(f.WithT, tenant, v1alpha1.ApplicationLayer)
+			f.Expect(admin.Patch(ctx, k, client.RawPatch(types.MergePatchType,
+				[]byte(`{"spec":{"targetNamespace":"default","namePrefix":"x-"}}`)))).To(Succeed())
+		},
 		"subject added to a binding": func(f *fixture, tenant *v1alpha1.Tenant) {
 			rb := &rbacv1.RoleBinding{}
 			f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: tenant.Spec.Namespace, Name: emit.KustomizeApplierBinding}, rb)).To(Succeed())
@@ -141,7 +146,8 @@ func TestApplyRestores(t *testing.T) {
 	}
 }
 
-// What is no longer wanted goes, although it came with the creation of the object, and what others set stays.
+// What is no longer wanted goes, although it came with the creation of the object. What others note on an
+// object stays, and what they add to its spec does not.
 func TestApplyTakesBack(t *testing.T) {
 	f := newFixture(t)
 	tenant := newTenant("takes-back")
@@ -163,7 +169,7 @@ func TestApplyTakesBack(t *testing.T) {
 	k = kustomization(f.WithT, tenant, v1alpha1.DependencyLayer)
 	f.Expect(k.Spec.Suspend).To(BeFalse())
 	f.Expect(k.Spec.DependsOn).To(BeEmpty())
-	f.Expect(k.Spec.Force).To(BeTrue())
+	f.Expect(k.Spec.Force).To(BeFalse())
 	f.Expect(k.Annotations).To(HaveKeyWithValue("note", "kept"))
 
 	// A layer that a person suspends stays suspended.

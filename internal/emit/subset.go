@@ -5,6 +5,7 @@ package emit
 import (
 	"fmt"
 	"reflect"
+	"slices"
 )
 
 // Subset says whether live holds every field that desired sets, with the same value. Both are JSON as
@@ -69,4 +70,21 @@ func subsetOfOwners(path string, desired, live []any) string {
 		}
 	}
 	return ""
+}
+
+// Added returns the fields of live's spec that desired does not set and that say something, sorted.
+// Whoever adds one, such as targetNamespace to a Kustomization, changes what it does. One is left:
+// suspend, by which a person stops Flux for a while.
+func Added(desired, live map[string]any) []string {
+	d, _ := desired["spec"].(map[string]any)
+	l, _ := live["spec"].(map[string]any)
+	var fields []string
+	for field, value := range l {
+		if _, set := d[field]; set || field == "suspend" || value == nil || reflect.ValueOf(value).IsZero() {
+			continue
+		}
+		fields = append(fields, field)
+	}
+	slices.Sort(fields)
+	return fields
 }

@@ -45,3 +45,24 @@ func TestSubset(t *testing.T) {
 		})
 	}
 }
+
+func TestAdded(t *testing.T) {
+	type m = map[string]any
+	desired := m{"spec": m{"path": "./dependency", "prune": true}}
+	for name, tc := range map[string]struct {
+		live m
+		want []string
+	}{
+		"nothing":             {m{"spec": m{"path": "./dependency", "prune": true}}, nil},
+		"changed, not added":  {m{"spec": m{"path": "./elsewhere"}}, nil},
+		"added":               {m{"spec": m{"path": "./dependency", "targetNamespace": "default", "force": true}}, []string{"force", "targetNamespace"}},
+		"defaults that are 0": {m{"spec": m{"force": false, "namePrefix": "", "timeout": nil}}, nil},
+		"suspended":           {m{"spec": m{"suspend": true}}, nil},
+		"outside of the spec": {m{"status": m{"a": "b"}, "metadata": m{"labels": m{"c": "d"}}}, nil},
+		"no spec":             {m{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(emit.Added(desired, tc.live)).To(Equal(tc.want))
+		})
+	}
+}

@@ -117,7 +117,8 @@ func grant(dir string) error {
 			if err := yaml.UnmarshalStrict([]byte(document), role); err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			if role.Name == "" {
+			// The Role is for the Secrets of sources, which are no concern of the Applier.
+			if role.Kind != "ClusterRole" {
 				continue
 			}
 			if err := admin.Create(ctx, role); err != nil {
