@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -324,7 +323,7 @@ func TestForeignObjectsAreNotTakenOver(t *testing.T) {
 		"foreign-account":   "ServiceAccount/flux-system/foreign-account-applier",
 		"foreign-layer":     "Kustomization/flux-system/foreign-layer-application",
 	}
-	files := map[string]string{"other.yaml": "# no tenant\n"}
+	files := map[string]string{}
 	for name, obj := range foreign {
 		create(t, shared, obj)
 		files[name+".yaml"] = tenantFile(name)
@@ -365,10 +364,10 @@ func TestForeignObjectsAreNotTakenOver(t *testing.T) {
 	}).ShouldNot(Equal(v1alpha1.NotOwnedReason))
 	delete(foreign, "foreign-account")
 
-	f.push(nil, "foreign-namespace.yaml", "foreign-account.yaml", "foreign-layer.yaml")
-	f.push(map[string]string{"last.yaml": tenantFile("foreign-last", "suspend: true")})
+	f.push(map[string]string{"last.yaml": tenantFile("foreign-last", "suspend: true")},
+		"foreign-namespace.yaml", "foreign-account.yaml", "foreign-layer.yaml")
 	for name := range names {
-		g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: stack.FluxNamespace, Name: name}})).Should(Succeed(), fmt.Sprint(name))
+		g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: stack.FluxNamespace, Name: name}})).Should(Succeed(), name)
 	}
 	untouched()
 }
