@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -280,6 +281,9 @@ func table(g Gomega, env *environment, resource string) []map[string]any {
 	return rows
 }
 
+// shortRevision is a revision with as much of its digest as a message has.
+var shortRevision = regexp.MustCompile(`^main/[0-9a-f]{12}@sha256:[0-9a-f]{12}`)
+
 // What kubectl shows of tenants and their repository.
 func TestShown(t *testing.T) {
 	t.Parallel()
@@ -297,7 +301,7 @@ func TestShown(t *testing.T) {
 			HaveKeyWithValue("Name", "columns-one"),
 			HaveKeyWithValue("Domain", "columns-one.example.com"),
 			HaveKeyWithValue("Ready", "True"),
-			HaveKeyWithValue("Status", "Applied revision: "+obj.Status.Artifact.Revision),
+			HaveKeyWithValue("Status", "Applied revision: "+shortRevision.FindString(obj.Status.Artifact.Revision)),
 			HaveKeyWithValue("Revision", obj.Status.Artifact.Revision),
 		)))
 		g.Expect(table(g, shared, "tenantrepositories")).To(ContainElement(And(

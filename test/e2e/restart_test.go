@@ -79,8 +79,8 @@ func TestRestarts(t *testing.T) {
 			g.Expect(r.digests(t, g)).To(Equal(undisturbed))
 			r.expectFluxReconciles(t, g, "facility-00")
 		}},
-		{"the apiserver stopped", func(t *testing.T, g *WithT) {
-			g.Expect(env.stack.StopProcess(stack.APIServer)).To(Succeed())
+		{"the apiserver killed", func(t *testing.T, g *WithT) {
+			g.Expect(env.stack.Kill(stack.APIServer)).To(Succeed())
 			revision := r.change("facility-01", "While the apiserver is down")
 			time.Sleep(3 * time.Second) // Korthweb reads that revision and cannot write
 			g.Expect(env.stack.StartProcess(t.Context(), stack.APIServer)).To(Succeed())
@@ -89,8 +89,8 @@ func TestRestarts(t *testing.T) {
 			r.expectOneOfEach(t, g)
 			r.expectFluxReconciles(t, g, "facility-02")
 		}},
-		{"etcd killed", func(t *testing.T, g *WithT) {
-			g.Expect(env.stack.Kill(stack.Etcd)).To(Succeed())
+		{"etcd stopped", func(t *testing.T, g *WithT) {
+			g.Expect(env.stack.StopProcess(stack.Etcd)).To(Succeed())
 			revision := r.change("facility-03", "While etcd is down")
 			time.Sleep(3 * time.Second)
 			g.Expect(env.stack.StartProcess(t.Context(), stack.Etcd)).To(Succeed())
