@@ -177,6 +177,13 @@ func TestAssess(t *testing.T) {
 			dependency: layer("dependency", applied(older), failing(meta.ReconciliationFailedReason, "Service/bhs-orthweb/orthweb dry-run failed:\n  invalid\n")), application: layer("application", applied(older)),
 			ready: no, healthy: yes, reason: meta.ReconciliationFailedReason,
 			message: "dependency: Service/bhs-orthweb/orthweb dry-run failed: invalid", layers: [2]c{no, unknown}},
+		"applying failed over an unhealthy revision": {
+			why:        "the object is not what keeps the published revision away",
+			dependency: layer("dependency"), application: layer("application", applied(older), inventory(deploymentID),
+				failing(meta.ReconciliationFailedReason, "Service/bhs-orthweb/orthweb dry-run failed: invalid")),
+			objects: []string{deployment},
+			ready:   no, healthy: yes, reason: meta.ReconciliationFailedReason,
+			message: "application: Service/bhs-orthweb/orthweb dry-run failed: invalid", layers: [2]c{yes, no}},
 		"the older revision failed": {
 			why:        "the published one may be the repair",
 			dependency: layer("dependency", applied(older), attempted(older), failing(meta.ReconciliationFailedReason, "dry-run failed")), application: layer("application", applied(older)),

@@ -62,7 +62,8 @@ func assessLayer(in Input, name string, k *kustomizev1.Kustomization, dependency
 		l.reason, l.message = v1alpha1.FeatureGateDisabledReason, gateDisabledMessage
 	case k.Spec.Suspend:
 		l.message = fmt.Sprintf("Kustomization/%s/%s is suspended: flux resume kustomization %s --namespace %s", k.Namespace, k.Name, k.Name, k.Namespace)
-	case text != "":
+	// What keeps a revision from being applied comes before what an older one has left unready.
+	case text != "" && (l.ready != metav1.ConditionFalse || l.reason == meta.HealthCheckFailedReason):
 		l.message = shorten(text)
 	default:
 		l.message = shorten(ownMessage(in, k, ready))
