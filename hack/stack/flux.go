@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -87,8 +88,16 @@ func (s *Stack) startFluxController(ctx context.Context, client kubernetes.Inter
 			// after 5, 10, 20 s and so on. One retry, so that tests of faults are short.
 			"--http-retry=1",
 		)
+		var gates []string
 		if !s.opts.WithoutExternalArtifact {
-			args = append(args, "--feature-gates=ExternalArtifact=true")
+			gates = append(gates, "ExternalArtifact=true")
+		}
+		if name == KustomizeController {
+			// Else the repair of an unhealthy revision waits until the health check of that times out.
+			gates = append(gates, "CancelHealthCheckOnNewRevision=true")
+		}
+		if len(gates) > 0 {
+			args = append(args, "--feature-gates="+strings.Join(gates, ","))
 		}
 	}
 	if name == HelmController {
