@@ -110,7 +110,6 @@ func TestSwitches(t *testing.T) {
 		func(s *v1alpha1.TenantSpec) { s.Ingress.Chart.Insecure = false },
 		func(s *v1alpha1.TenantSpec) { s.Postgres.Storage.ClassName = "" },
 		func(s *v1alpha1.TenantSpec) { s.Orthanc.Storage.ClassName = "" },
-		func(s *v1alpha1.TenantSpec) { s.DeletionPolicy = v1alpha1.DeleteData },
 	}
 	all := 1<<len(off) - 1
 	combinations := []int{0, all}
@@ -336,4 +335,31 @@ func TestYAMLStream(t *testing.T) {
 	g.Expect(at("Cluster")).To(BeNumerically("<", at("Deployment")))
 	g.Expect(at("ServiceAccount")).To(BeNumerically("<", at("Deployment")))
 	g.Expect(at("ConfigMap")).To(BeNumerically("<", at("Deployment")))
+}
+
+// TestDataIsNotPruned shows that Flux is told to keep what holds data, and what keeps it closed, whatever the deletion
+// policy is now: an object in the cluster is pruned by what was rendered last, and the policy may have changed since.
+func TestDataIsNotPruned(t *testing.T) {
+	r := newRenderer(t)
+	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.RetainData, v1alpha1.DeleteData} {
+		t.Run(string(policy), func(t *testing.T) {
+			g := NewWithT(t)
+			tenant := readTenant(t, "minimal")
+			tenant.Spec.DeletionPolicy = policy
+			b, err := r.Render(tenant)
+			g.Expect(err).NotTo(HaveOccurred())
+			var kept []string
+			for _, l := range b.Layers {
+				for _, o := range l.Objects {
+					metadata := decode(t, o.YAML())["metadata"].(map[string]any)
+					annotations, _ := metadata["annotations"].(map[string]any)
+					if annotations["kustomize.toolkit.fluxcd.io/prune"] == "disabled" {
+						kept = append(kept, o.Kind+"/"+o.Name)
+					}
+				}
+			}
+			g.Expect(kept).To(ConsistOf("Cluster/postgres", "PersistentVolumeClaim/orthanc-storage",
+				"NetworkPolicy/default-deny", "NetworkPolicy/postgres"))
+		})
+	}
 }
