@@ -46,7 +46,6 @@ func TestApplyThenNothing(t *testing.T) {
 	f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(tenant), ea)).To(Succeed())
 	f.Expect(ea.Status.Artifact.Revision).To(Equal("r1"))
 	f.Expect(apimeta.IsStatusConditionTrue(ea.Status.Conditions, meta.ReadyCondition)).To(BeTrue())
-	f.Expect(metav1.IsControlledBy(ea, tenant)).To(BeTrue())
 
 	again := result.Inventory
 	tenant.Status.Inventory = result.Inventory
@@ -93,11 +92,6 @@ func TestApplyRestores(t *testing.T) {
 			ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenant.Spec.Namespace}}
 			f.Expect(admin.Patch(ctx, ns, client.RawPatch(types.MergePatchType,
 				[]byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}`)))).To(Succeed())
-		},
-		"owner dropped": func(f *fixture, tenant *v1alpha1.Tenant) {
-			k := kustomization(f.WithT, tenant, v1alpha1.DependencyLayer)
-			k.OwnerReferences = nil
-			f.Expect(admin.Update(ctx, k)).To(Succeed())
 		},
 		"fields added to a layer": func(f *fixture, tenant *v1alpha1.Tenant) {
 			k := kustomization(f.WithT, tenant, v1alpha1.ApplicationLayer)
@@ -151,7 +145,6 @@ func TestApplyRestores(t *testing.T) {
 func TestApplyTakesBack(t *testing.T) {
 	f := newFixture(t)
 	tenant := newTenant("takes-back")
-	tenant.UID = ""
 	tenant.Spec.Suspend = true
 	tenant.Spec.DependsOn = []v1alpha1.DependencyReference{{Name: "infrastructure"}}
 	f.Expect(admin.Create(ctx, tenant)).To(Succeed())
@@ -206,7 +199,6 @@ func TestApplyTakesNothingOver(t *testing.T) {
 			tenant := createTenant(f.WithT, tc.tenant)
 			theirs := tc.object(tenant)
 			theirs.SetLabels(tc.labels)
-			theirs.SetOwnerReferences(nil)
 			f.Expect(admin.Create(ctx, theirs)).To(Succeed())
 			before := theirs.DeepCopyObject().(client.Object)
 

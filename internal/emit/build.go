@@ -92,10 +92,6 @@ func Namespace(tenant *v1alpha1.Tenant) *corev1.Namespace {
 
 // ServiceAccount builds an account that a Flux controller acts as. No pod runs as it, so no token is
 // mounted.
-//
-// It has no owner, although the Tenant is in the same namespace for one of the two: a foreground
-// deletion of the Tenant would take the account away at once, and kustomize-controller prunes nothing
-// when the account it acts as is gone.
 func ServiceAccount(tenant *v1alpha1.Tenant, namespace, name string) *corev1.ServiceAccount {
 	return &corev1.ServiceAccount{
 		TypeMeta:                     metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ServiceAccount"},
@@ -116,6 +112,10 @@ func RoleBinding(tenant *v1alpha1.Tenant, name, clusterRole, accountNamespace, a
 
 // objectMeta returns the metadata that every emitted object has. The tenant's common metadata cannot
 // replace what Korthweb knows its objects by.
+//
+// There is no ownerReference, not even on what is beside the Tenant: a foreground deletion of the Tenant
+// would have the garbage collector delete the layers, the artifact and the account all at once, past
+// Remove's order. The Tenant's finalizer and the labels do the job.
 func objectMeta(tenant *v1alpha1.Tenant, namespace, name string) metav1.ObjectMeta {
 	m := metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{}, Annotations: map[string]string{}}
 	if common := tenant.Spec.CommonMetadata; common != nil {
@@ -133,22 +133,6 @@ func ownerLabels(tenant *v1alpha1.Tenant) map[string]string {
 		v1alpha1.TenantLabel:          tenant.Name,
 		v1alpha1.TenantNamespaceLabel: tenant.Namespace,
 	}
-}
-
-// setOwner makes the Tenant the controller of an object in its own namespace. A Tenant that is not in
-// the cluster has no UID and owns nothing. Deletion is not blocked: that would need the right to change
-// a Tenant's finalizers, and the order of removal is Remove's.
-func setOwner(tenant *v1alpha1.Tenant, m *metav1.ObjectMeta) {
-	if tenant.UID == "" {
-		return
-	}
-	m.OwnerReferences = []metav1.OwnerReference{{
-		APIVersion: v1alpha1.GroupVersion.String(),
-		Kind:       v1alpha1.TenantKind,
-		Name:       tenant.Name,
-		UID:        tenant.UID,
-		Controller: ptr.To(true),
-	}}
 }
 
 func setDigest(object client.Object) {

@@ -32,7 +32,7 @@ const (
 // ExternalArtifact builds the source that the layers take the tenant's bundle from. Its status, where
 // the artifact is, is announced apart: see Applier.Apply.
 func ExternalArtifact(tenant *v1alpha1.Tenant) *sourcev1.ExternalArtifact {
-	ea := &sourcev1.ExternalArtifact{
+	return &sourcev1.ExternalArtifact{
 		TypeMeta:   metav1.TypeMeta{APIVersion: sourcev1.GroupVersion.String(), Kind: sourcev1.ExternalArtifactKind},
 		ObjectMeta: objectMeta(tenant, tenant.Namespace, tenant.Name),
 		Spec: sourcev1.ExternalArtifactSpec{SourceRef: &meta.NamespacedObjectKindReference{
@@ -42,8 +42,6 @@ func ExternalArtifact(tenant *v1alpha1.Tenant) *sourcev1.ExternalArtifact {
 			Name:       tenant.Name,
 		}},
 	}
-	setOwner(tenant, &ea.ObjectMeta)
-	return ea
 }
 
 // Kustomization builds one layer of the tenant's bundle. The dependency layer waits for what
@@ -72,7 +70,6 @@ func Kustomization(tenant *v1alpha1.Tenant, layer string) *kustomizev1.Kustomiza
 		},
 	}
 	k.Labels[v1alpha1.LayerLabel] = layer
-	setOwner(tenant, &k.ObjectMeta)
 	return k
 }
 

@@ -11,7 +11,7 @@ import (
 // Subset says whether live holds every field that desired sets, with the same value. Both are JSON as
 // unstructured objects hold it. Fields that only live has are of no interest, except in lists: a list
 // must have the same length and its elements are compared in order, because no list that Korthweb sets
-// is shared with others. The one that is, metadata.ownerReferences, is compared by uid.
+// is shared with others.
 //
 // It returns the path of the first difference, such as .spec.path, or an empty string.
 func Subset(desired, live map[string]any) string {
@@ -28,9 +28,6 @@ func subset(path string, desired, live any) string {
 		return subsetOfMap(path, d, l)
 	case []any:
 		l, ok := live.([]any)
-		if path == ".metadata.ownerReferences" {
-			return subsetOfOwners(path, d, l)
-		}
 		if len(d) != len(l) || !ok && len(d) > 0 {
 			return path
 		}
@@ -57,19 +54,6 @@ func subsetOfMap(path string, desired, live map[string]any) string {
 		}
 	}
 	return first
-}
-
-func subsetOfOwners(path string, desired, live []any) string {
-	for _, d := range desired {
-		found := false
-		for _, l := range live {
-			found = found || subset("owner", d, l) == ""
-		}
-		if !found {
-			return path
-		}
-	}
-	return ""
 }
 
 // Added returns the fields of live's spec that desired does not set and that say something, sorted.

@@ -223,7 +223,6 @@ func (f *fixture) settle(tenant *v1alpha1.Tenant) {
 
 func createTenant(g *WithT, name string) *v1alpha1.Tenant {
 	tenant := newTenant(name)
-	tenant.UID = ""
 	g.Expect(admin.Create(ctx, tenant)).To(Succeed())
 	return tenant
 }
