@@ -35,35 +35,46 @@ type KorthwebOptions struct {
 	Args []string
 }
 
-// InstallKorthwebRBAC applies config/rbac, as an administrator does who installs Korthweb.
+// InstallKorthwebRBAC applies config/rbac and config/policy, as an administrator does who installs Korthweb.
+// The apiserver heeds a new policy after a second or so.
 func (s *Stack) InstallKorthwebRBAC(ctx context.Context) error {
 	root, err := gomod.Root()
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "config", "rbac"))
-	if err != nil {
-		return fmt.Errorf("stack: building config/rbac: %w", err)
-	}
 	c, err := client.New(s.admin, client.Options{Scheme: runtime.NewScheme()})
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
+	for _, dir := range []string{"rbac", "policy"} {
+		if err := applyConfig(ctx, c, filepath.Join(root, "config", dir)); err != nil {
+			return fmt.Errorf("stack: config/%s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// applyConfig builds a directory with kustomize and applies what comes out.
+func applyConfig(ctx context.Context, c client.Client, dir string) error {
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return err
+	}
 	for _, r := range built.Resources() {
 		object, err := r.Map()
 		if err != nil {
-			return fmt.Errorf("stack: config/rbac: %w", err)
+			return err
 		}
 		applied := client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: object})
 		if err := c.Apply(ctx, applied, client.FieldOwner("stack"), client.ForceOwnership); err != nil {
-			return fmt.Errorf("stack: %s: %w", r.CurId(), err)
+			return fmt.Errorf("%s: %w", r.CurId(), err)
 		}
 	}
 	return nil
 }
 
 // StartKorthweb runs Korthweb's controller as a process of the stack, under the ServiceAccount and the roles of
-// config/rbac and nothing more. The artifacts are in StorageDir.
+// config/rbac and nothing more, with the policies of config/policy. The artifacts are in StorageDir.
 func (s *Stack) StartKorthweb(ctx context.Context, opts KorthwebOptions) error {
 	if err := s.InstallKorthwebRBAC(ctx); err != nil {
 		return err
