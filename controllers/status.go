@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	eventv1 "github.com/fluxcd/pkg/apis/event/v1beta1"
 
@@ -72,28 +73,29 @@ func markStalled(obj conditions.Setter, reason string, err error) {
 	conditions.MarkFalse(obj, meta.ReadyCondition, reason, "%s", err)
 }
 
-// eventOnChange records an event when the Ready condition says something else than before: a
-// warning when it is False, otherwise a normal one when it has become True. What is repeated or
-// merely in progress is no news.
-func eventOnChange(recorder record.EventRecorder, before, obj conditions.Setter, revision string) {
+// eventOnChange records an event when the Ready condition has another status or reason than before, or
+// there is other news: a warning when it is False, a normal event when it is True. What is in progress
+// is no event.
+func eventOnChange(ctx context.Context, recorder record.EventRecorder, before, obj conditions.Setter, revision string, news bool) {
 	was, is := conditions.Get(before, meta.ReadyCondition), conditions.Get(obj, meta.ReadyCondition)
-	if is == nil || was != nil && was.Status == is.Status && was.Reason == is.Reason && was.Message == is.Message {
+	if is == nil || was != nil && was.Status == is.Status && was.Reason == is.Reason && !news {
 		return
 	}
 	switch {
 	case conditions.IsFalse(obj, meta.ReadyCondition):
-		recordEvent(recorder, obj, revision, corev1.EventTypeWarning, is.Reason, is.Message)
+		recordEvent(ctx, recorder, obj, revision, corev1.EventTypeWarning, is.Reason, is.Message)
 	case conditions.IsTrue(obj, meta.ReadyCondition):
-		recordEvent(recorder, obj, revision, corev1.EventTypeNormal, is.Reason, is.Message)
+		recordEvent(ctx, recorder, obj, revision, corev1.EventTypeNormal, is.Reason, is.Message)
 	}
 }
 
-// recordEvent records an event with the revision it is about, in the metadata key that Flux's
+// recordEvent logs and records an event with the revision it is about, in the metadata key that Flux's
 // notification-controller reads for an object of Korthweb's group.
-func recordEvent(recorder record.EventRecorder, obj conditions.Setter, revision, eventType, reason, message string) {
+func recordEvent(ctx context.Context, recorder record.EventRecorder, obj conditions.Setter, revision, eventType, reason, message string) {
 	metadata := map[string]string{}
 	if revision != "" {
 		metadata[v1alpha1.GroupVersion.Group+"/"+eventv1.MetaRevisionKey] = revision
 	}
+	ctrl.LoggerFrom(ctx).Info(message, "reason", reason, "revision", revision)
 	recorder.AnnotatedEventf(obj, metadata, eventType, reason, "%s", message)
 }

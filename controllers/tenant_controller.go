@@ -10,6 +10,8 @@ import (
 	"time"
 
 	apiacl "github.com/fluxcd/pkg/apis/acl"
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
 	runtimeCtrl "github.com/fluxcd/pkg/runtime/controller"
 	"github.com/fluxcd/pkg/runtime/jitter"
 	"github.com/fluxcd/pkg/runtime/patch"
@@ -29,8 +31,8 @@ import (
 )
 
 // resyncInterval is how often a Tenant is looked at though nothing woke it: it is what brings back an
-// artifact whose file was removed. It costs one rendering, in the order of a millisecond, and no
-// request. Flux retries a missing artifact more often than this.
+// artifact whose file was removed, or credentials that were. It costs one rendering, in the order of a
+// millisecond, and one read of metadata.
 const resyncInterval = time.Minute
 
 // TenantReconciler turns a Tenant into a published bundle and the objects that apply it, and reports
@@ -60,7 +62,6 @@ type TenantReconciler struct {
 }
 
 // +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants/status,verbs=get;update;patch
-// +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create
@@ -94,7 +95,8 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 			result, retErr = ctrl.Result{}, kerrors.NewAggregate([]error{retErr, err})
 		}
 		r.RecordDuration(ctx, obj, start)
-		eventOnChange(r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision)
+		news := conditions.GetMessage(before, meta.ReadyCondition) != conditions.GetMessage(obj, meta.ReadyCondition)
+		eventOnChange(ctx, r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision, news)
 	}()
 
 	if !obj.DeletionTimestamp.IsZero() {
@@ -123,7 +125,8 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 		if _, err := r.Applier.Apply(ctx, resolved, obj.Status.Artifact); err != nil {
 			return r.emitFailed(obj, err)
 		}
-		return ctrl.Result{}, nil
+		_, err := r.assess(ctx, obj, time.Since(start))
+		return ctrl.Result{}, err
 	}
 
 	// Refuse what no retry can mend.
@@ -164,7 +167,7 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 		return r.emitFailed(obj, err)
 	}
 	if obj.Status.LastAttemptedRevision != published.Revision {
-		recordEvent(r.EventRecorder, obj, published.Revision, corev1.EventTypeNormal, "Published",
+		recordEvent(ctx, r.EventRecorder, obj, published.Revision, corev1.EventTypeNormal, "Published",
 			"published revision "+published.Revision)
 	}
 	obj.Status.Artifact = published
@@ -193,10 +196,6 @@ func (r *refusal) Error() string { return r.message }
 
 // validate refuses what the apiserver's schema cannot: a Tenant may be made by hand.
 func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
-	if resolved.Spec.Namespace == resolved.Namespace {
-		return &refusal{v1alpha1.InvalidDefinitionReason, fmt.Sprintf(
-			"spec.namespace: %s is the platform's own namespace; a tenant needs one for itself", resolved.Spec.Namespace)}
-	}
 	if errs := tenant.CheckSpec(resolved); len(errs) > 0 {
 		return &refusal{v1alpha1.InvalidDefinitionReason, errs.ToAggregate().Error()}
 	}
@@ -219,7 +218,7 @@ func (r *TenantReconciler) emitFailed(obj *v1alpha1.Tenant, err error) (ctrl.Res
 	if reason == v1alpha1.EmitFailedReason {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: jitter.JitteredIntervalDuration(resyncInterval)}, nil
+	return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 }
 
 func archiveFiles(files []render.File) []artifact.File {

@@ -16,6 +16,7 @@ import (
 	"github.com/fluxcd/pkg/runtime/patch"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
@@ -47,11 +48,14 @@ type TenantRepositoryReconciler struct {
 	readings sync.Map
 }
 
-// reading is one revision of a source as it was read.
+// reading is one look at a source: the revision that was read, or why none could be.
 type reading struct {
+	revision string
+	result   *tenant.Result
+	err      error
+
+	// What the look was for, and until when another is not due.
 	uid         types.UID
-	revision    string
-	result      *tenant.Result
 	generation  int64
 	requestedAt string
 	nextRead    time.Time
@@ -90,7 +94,10 @@ func (r *TenantRepositoryReconciler) Reconcile(ctx context.Context, req ctrl.Req
 			result, retErr = ctrl.Result{}, kerrors.NewAggregate([]error{retErr, err})
 		}
 		r.RecordDuration(ctx, obj, start)
-		eventOnChange(r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision)
+		// The counts in the message change with every tenant; what is news is what they come to.
+		news := before.Status.LastAttemptedRevision != obj.Status.LastAttemptedRevision ||
+			!equality.Semantic.DeepEqual(before.Status.Problems, obj.Status.Problems)
+		eventOnChange(ctx, r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision, news)
 	}()
 
 	return r.reconcile(ctx, obj)
@@ -112,67 +119,74 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 	read, err := r.read(ctx, obj, tenants.held(obj))
 	if err != nil {
 		r.reportSourceFailure(obj, tenants.own, err)
-		return ctrl.Result{RequeueAfter: obj.GetRetryInterval()}, nil
+		return ctrl.Result{RequeueAfter: max(obj.GetRetryInterval(), time.Second)}, nil
 	}
 	obj.Status.LastAttemptedRevision = read.revision
 
 	// Write the tenants that changed, each for itself.
-	problems, err := r.applyTenants(ctx, obj, read, tenants)
+	written, err := r.applyTenants(ctx, obj, read, tenants)
 	if err != nil {
 		markFailed(obj, meta.ReconciliationFailedReason, err)
 		return ctrl.Result{}, err
 	}
-	problems = append(append([]v1alpha1.Problem{}, read.result.Problems...), problems...)
 
 	// Remove the tenants that are gone from the definitions, as far as that is allowed.
-	refusal, err := r.removeTenants(ctx, obj, read, tenants.own)
+	removal, err := r.removeTenants(ctx, obj, read, tenants.own)
 	if err != nil {
 		markFailed(obj, meta.PruneFailedReason, err)
 		return ctrl.Result{}, err
 	}
 
-	// Report.
-	if tenants, err = r.listTenants(ctx, obj); err != nil {
-		return ctrl.Result{}, err
+	// Report on the tenants as they are now, which the cache may not know yet.
+	r.report(obj, read, tenants.after(written.tenants, removal.removed), written.problems, removal, time.Since(start))
+	if written.stale {
+		return ctrl.Result{RequeueAfter: summaryDelay}, nil
 	}
-	r.report(obj, read.revision, tenants.own, problems, refusal, time.Since(start))
 	return ctrl.Result{RequeueAfter: max(time.Until(read.nextRead), time.Second)}, nil
 }
 
-// read returns the definitions of the source's newest revision, from memory unless a look at the
-// source is due.
+// read returns the definitions of the source's newest revision. Until the next look is due, it returns
+// what the last one brought, so that a wake-up by a tenant costs the git server nothing, a refused
+// login included.
 func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, held []v1alpha1.Tenant) (*reading, error) {
+	key := client.ObjectKeyFromObject(obj)
 	requestedAt, _ := meta.ReconcileAnnotationValue(obj.GetAnnotations())
 	last := r.lastReading(obj)
+	recent := last != nil && last.requestedAt == requestedAt && time.Now().Before(last.nextRead)
+	if recent && obj.Spec.Git != nil {
+		return last, last.err
+	}
 	lastRevision := ""
-	if last != nil {
-		recent := last.requestedAt == requestedAt && time.Now().Before(last.nextRead)
-		if recent && obj.Spec.Git != nil {
-			return last, nil
-		}
-		// A conflict is judged against the tenants of other repositories, which may be gone since.
-		if recent || !hasConflict(last.result.Problems) {
-			lastRevision = last.revision
-		}
+	// A conflict is judged against the tenants of other repositories, which may be gone since.
+	if last != nil && last.err == nil && (recent || !hasConflict(last.result.Problems)) {
+		lastRevision = last.revision
 	}
 
-	snapshot, err := r.fetch(ctx, obj, lastRevision)
-	nextRead := time.Now().Add(jitter.JitteredIntervalDuration(obj.Spec.Interval.Duration))
-	if errors.Is(err, source.ErrUnchanged) {
-		next := *last
-		next.requestedAt, next.nextRead = requestedAt, nextRead
-		r.readings.Store(client.ObjectKeyFromObject(obj), &next)
-		return &next, nil
+	next := &reading{uid: obj.UID, generation: obj.Generation, requestedAt: requestedAt}
+	next.revision, next.result, next.err = r.load(ctx, obj, lastRevision, held)
+	next.nextRead = time.Now().Add(jitter.JitteredIntervalDuration(obj.Spec.Interval.Duration))
+	switch {
+	case errors.Is(next.err, source.ErrUnchanged):
+		next.revision, next.result, next.err = last.revision, last.result, nil
+	case next.err != nil:
+		next.nextRead = time.Now().Add(obj.GetRetryInterval())
 	}
+	r.readings.Store(key, next)
+	return next, next.err
+}
+
+// load fetches the source's newest revision and resolves its definitions; source.ErrUnchanged says that
+// it is lastRevision.
+func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.TenantRepository, lastRevision string, held []v1alpha1.Tenant) (string, *tenant.Result, error) {
+	snapshot, err := r.fetch(ctx, obj, lastRevision)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	defer func() {
 		if err := snapshot.Close(); err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "cannot remove a snapshot of the source")
 		}
 	}()
-
 	result, err := tenant.Load(snapshot.FS, tenant.Options{
 		Path:           obj.Spec.Path,
 		Namespace:      obj.Namespace,
@@ -182,22 +196,13 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 		Held:           held,
 	})
 	if err != nil {
-		return nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf("revision %s: %w", snapshot.Revision, err)}
+		return "", nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf("revision %s: %w", snapshot.Revision, err)}
 	}
 	if len(result.Definitions) == 0 && len(result.Problems) == 0 {
-		return nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf(
+		return "", nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf(
 			"revision %s: no tenant is defined under %s; nothing was removed", snapshot.Revision, obj.Spec.Path)}
 	}
-	read := &reading{
-		uid:         obj.UID,
-		revision:    snapshot.Revision,
-		result:      result,
-		generation:  obj.Generation,
-		requestedAt: requestedAt,
-		nextRead:    nextRead,
-	}
-	r.readings.Store(client.ObjectKeyFromObject(obj), read)
-	return read, nil
+	return snapshot.Revision, result, nil
 }
 
 // fetch returns the source's newest revision, or source.ErrUnchanged when that is lastRevision.

@@ -68,6 +68,7 @@ func (r *TenantRepositoryReconciler) SetupWithManager(ctx context.Context, mgr c
 	c, err := ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.TenantRepository{}, builder.WithPredicates(predicate.Or(
 			predicate.GenerationChangedPredicate{},
+			predicate.LabelChangedPredicate{},
 			annotationChanged(v1alpha1.ApproveDeletionsAnnotation),
 			predicates.ReconcileRequestedPredicate{},
 		))).

@@ -34,29 +34,33 @@ func (r *TenantRepositoryReconciler) reportSourceFailure(obj *v1alpha1.TenantRep
 	markFailed(obj, reason, err)
 }
 
-// report sums up the tenants, the problems of the revision and a refusal to remove tenants (which
-// may be nil).
-func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, revision string, own []v1alpha1.Tenant, problems []v1alpha1.Problem, refusal *removalRefusal, duration time.Duration) {
+// report sums up the tenants, the problems of the revision (those in its files, and those met when
+// writing), and what was not removed.
+func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant, met []v1alpha1.Problem, removal *removal, duration time.Duration) {
+	problems := slices.Concat(read.result.Problems, met)
 	slices.SortStableFunc(problems, func(a, b v1alpha1.Problem) int { return cmp.Compare(a.File, b.File) })
 	obj.Status.Problems = problems[:min(len(problems), v1alpha1.MaxProblems)]
 
 	counts, summary := health.Summarize(own)
 	obj.Status.Tenants = counts
-	if refusal == nil {
-		obj.Status.LastAppliedRevision = revision
+	if removal.refusal == "" {
+		obj.Status.LastAppliedRevision = read.revision
 	}
 
 	message := []string{summary}
-	if refusal != nil {
-		message = append(message, refusal.message)
+	if removal.refusal != "" {
+		message = append(message, removal.refusal)
 	}
 	if len(problems) > 0 {
 		message = append(message, describeProblems(problems))
 	}
+	if removal.kept != "" {
+		message = append(message, removal.kept)
+	}
 	text := errors.New(strings.Join(message, "; "))
 	switch {
-	case refusal != nil:
-		markFailed(obj, refusal.reason, text)
+	case removal.refusal != "":
+		markFailed(obj, v1alpha1.DeletionBudgetExceededReason, text)
 	case len(problems) > 0:
 		markFailed(obj, v1alpha1.ProblemsFoundReason, text)
 	case counts.Failed > 0:
@@ -71,7 +75,7 @@ func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, revi
 		conditions.Delete(obj, meta.StalledCondition)
 	}
 	if !conditions.IsUnknown(obj, meta.ReadyCondition) {
-		recordHistory(&obj.Status.History, revision, digest.FromString(revision).String(), conditions.GetReason(obj, meta.ReadyCondition), duration)
+		recordHistory(&obj.Status.History, read.revision, digest.FromString(read.revision).String(), conditions.GetReason(obj, meta.ReadyCondition), duration)
 	}
 }
 

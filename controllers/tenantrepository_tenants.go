@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	apiacl "github.com/fluxcd/pkg/apis/acl"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -93,15 +94,39 @@ func (s *tenantSet) held(obj *v1alpha1.TenantRepository) []v1alpha1.Tenant {
 	return held
 }
 
-// applyTenants writes the Tenants that differ from their definitions. A Tenant that cannot be written
-// is a problem of its own; the error is for what concerns them all, such as an unreachable apiserver.
-func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, tenants *tenantSet) ([]v1alpha1.Problem, error) {
+// after returns the repository's own tenants as they are after some were written and others removed.
+func (s *tenantSet) after(written []*v1alpha1.Tenant, removed []string) []v1alpha1.Tenant {
+	now := map[string]v1alpha1.Tenant{}
+	for _, t := range s.own {
+		now[t.Name] = t
+	}
+	for _, t := range written {
+		now[t.Name] = *t
+	}
+	for _, name := range removed {
+		delete(now, name)
+	}
+	return slices.Collect(maps.Values(now))
+}
+
+// outcome is what came of writing Tenants.
+type outcome struct {
+	// tenants as the apiserver has them now.
+	tenants []*v1alpha1.Tenant
+	// problems are Tenants that the apiserver refuses.
+	problems []v1alpha1.Problem
+	// stale says that some were not written since the cache was behind.
+	stale bool
+}
+
+// applyTenants writes the Tenants that differ from their definitions, each for itself. The error is for
+// what no definition can help, such as an unreachable apiserver.
+func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, tenants *tenantSet) (outcome, error) {
 	var (
-		mu       sync.Mutex
-		group    errgroup.Group
-		problems []v1alpha1.Problem
-		changed  []string
-		errs     []error
+		mu    sync.Mutex
+		group errgroup.Group
+		out   outcome
+		errs  []error
 	)
 	group.SetLimit(concurrentWrites)
 	for _, definition := range read.result.Definitions {
@@ -116,33 +141,43 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 			defer mu.Unlock()
 			switch {
 			case err == nil:
-				changed = append(changed, desired.Name)
-			case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
-				problems = append(problems, v1alpha1.Problem{
-					File:    location(definition),
-					Tenant:  desired.Name,
-					Reason:  v1alpha1.InvalidDefinitionReason,
-					Message: "the apiserver refused it: " + err.Error(),
-				})
+				out.tenants = append(out.tenants, desired)
+			case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+				out.stale = true
+			case apierrors.IsAlreadyExists(err):
+				// The cache is behind, or somebody else has made a Tenant of that name: judge anew.
+				r.readings.Delete(client.ObjectKeyFromObject(obj))
+				out.stale = true
+			case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+				out.problems = append(out.problems, refusedBy(definition, v1alpha1.InvalidDefinitionReason, err))
+			case apierrors.IsForbidden(err):
+				out.problems = append(out.problems, refusedBy(definition, apiacl.AccessDeniedReason, err))
 			default:
 				errs = append(errs, fmt.Errorf("cannot write Tenant %s/%s: %w", desired.Namespace, desired.Name, err))
-			}
-			if apierrors.IsAlreadyExists(err) {
-				// Somebody else has made a Tenant of that name since the definitions were judged.
-				r.readings.Delete(client.ObjectKeyFromObject(obj))
 			}
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		errs = append(errs, err)
-	}
-	if len(changed) > 0 {
+	errs = append(errs, group.Wait())
+	if len(out.tenants) > 0 {
+		var changed []string
+		for _, t := range out.tenants {
+			changed = append(changed, t.Name)
+		}
 		slices.Sort(changed)
-		recordEvent(r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsChanged",
+		recordEvent(ctx, r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsChanged",
 			fmt.Sprintf("revision %s changed %s", read.revision, nameSome(changed)))
 	}
-	return problems, errors.Join(errs...)
+	return out, errors.Join(errs...)
+}
+
+func refusedBy(definition tenant.Definition, reason string, err error) v1alpha1.Problem {
+	return v1alpha1.Problem{
+		File:    location(definition),
+		Tenant:  definition.Tenant.Name,
+		Reason:  reason,
+		Message: "the apiserver refused it: " + err.Error(),
+	}
 }
 
 // desiredTenant is the Tenant to write for a definition. Its revision stays the one that last changed
@@ -153,7 +188,7 @@ func desiredTenant(obj *v1alpha1.TenantRepository, definition tenant.Definition,
 		desired = live.DeepCopy()
 	}
 	desired.Namespace, desired.Name = obj.Namespace, definition.Tenant.Name
-	desired.Spec = definition.Tenant.Spec
+	definition.Tenant.Spec.DeepCopyInto(&desired.Spec)
 
 	desired.Labels = maps.Clone(definition.Tenant.Labels)
 	if desired.Labels == nil {
@@ -192,55 +227,96 @@ func (r *TenantRepositoryReconciler) writeTenant(ctx context.Context, live, desi
 	return r.Update(ctx, desired, client.FieldOwner(v1alpha1.FieldManager))
 }
 
-// removalRefusal says why tenants that are gone from the definitions were not removed.
-type removalRefusal struct {
-	reason  string
-	message string
+// removal is what came of the tenants that are gone from the definitions.
+type removal struct {
+	// removed tenants.
+	removed []string
+	// refusal says why none was removed, if so, and how to approve it.
+	refusal string
+	// kept says which tenants stay since their definitions may only be unreadable.
+	kept string
 }
 
 // removeTenants deletes the Tenants whose definitions are gone, if the repository prunes and the
-// revision stays within the deletion budget or is approved.
-func (r *TenantRepositoryReconciler) removeTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant) (*removalRefusal, error) {
+// revision stays within the deletion budget or these very removals are approved.
+func (r *TenantRepositoryReconciler) removeTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant) (*removal, error) {
+	out := &removal{}
 	if !obj.Spec.Prune {
-		return nil, nil
+		return out, nil
 	}
 	own = slices.DeleteFunc(slices.Clone(own), func(t v1alpha1.Tenant) bool { return !t.DeletionTimestamp.IsZero() })
-	remove, _ := read.result.Removals(own)
+	remove, held := read.result.Removals(own)
+	out.kept = describeKept(held)
 	if len(remove) == 0 {
-		return nil, nil
+		return out, nil
 	}
-	budget, err := deletionBudget(obj.Spec.DeletionBudget, len(own))
-	if err != nil {
-		return nil, err
+	if out.refusal = refuseRemoval(obj, read.revision, remove, len(own)); out.refusal != "" {
+		return out, nil
 	}
-	if len(remove) > budget && obj.Annotations[v1alpha1.ApproveDeletionsAnnotation] != read.revision {
-		return &removalRefusal{
-			reason: v1alpha1.DeletionBudgetExceededReason,
-			message: fmt.Sprintf("revision %s removes %s, and spec.deletionBudget allows %d at once: none was removed. To approve: kubectl -n %s annotate --overwrite tenantrepository %s %s=%s",
-				read.revision, nameSome(remove), budget, obj.Namespace, obj.Name, v1alpha1.ApproveDeletionsAnnotation, read.revision),
-		}, nil
-	}
-	for _, name := range remove {
-		i := slices.IndexFunc(own, func(t v1alpha1.Tenant) bool { return t.Name == name })
+	for i := range own {
 		t := &own[i]
+		if !slices.Contains(remove, t.Name) {
+			continue
+		}
 		err := r.Delete(ctx, t, client.Preconditions{UID: &t.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("cannot delete Tenant %s/%s: %w", t.Namespace, t.Name, err)
 		}
 	}
-	recordEvent(r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsRemoved",
+	out.removed = remove
+	recordEvent(ctx, r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsRemoved",
 		fmt.Sprintf("revision %s removed %s", read.revision, nameSome(remove)))
-	return nil, nil
+	return out, nil
 }
 
-// deletionBudget returns how many of so many tenants may be removed at once.
-func deletionBudget(budget *intstr.IntOrString, tenants int) (int, error) {
+// refuseRemoval says why so many of the tenants may not be removed at once, and how to approve it; it is
+// empty where they may. The first revision that a TenantRepository takes over removes none unasked: the
+// tenants that it finds were another's of its name.
+func refuseRemoval(obj *v1alpha1.TenantRepository, revision string, remove []string, tenants int) string {
+	approval := removalApproval(revision, remove)
+	if obj.Annotations[v1alpha1.ApproveDeletionsAnnotation] == approval {
+		return ""
+	}
+	var why string
+	switch budget := deletionBudget(obj.Spec.DeletionBudget, tenants); {
+	case obj.Status.LastAppliedRevision == "":
+		why = "which this TenantRepository found and has never defined"
+	case len(remove) > budget:
+		why = fmt.Sprintf("and spec.deletionBudget allows %d at once", budget)
+	default:
+		return ""
+	}
+	return fmt.Sprintf("revision %s removes %s, %s: none was removed. To approve: kubectl -n %s annotate --overwrite tenantrepository %s %s=%s",
+		revision, nameSome(remove), why, obj.Namespace, obj.Name, v1alpha1.ApproveDeletionsAnnotation, approval)
+}
+
+// removalApproval is the annotation value that approves the removal of these tenants by this revision, and
+// no other removal by it.
+func removalApproval(revision string, remove []string) string {
+	return revision + "/" + digest.FromString(strings.Join(remove, ",")).Encoded()[:8]
+}
+
+func describeKept(held map[string]string) string {
+	if len(held) == 0 {
+		return ""
+	}
+	names := slices.Sorted(maps.Keys(held))
+	text := fmt.Sprintf("%s kept: %s", names[0], held[names[0]])
+	if len(names) > 1 {
+		text = fmt.Sprintf("%s kept, the first: %s", nameSome(names), held[names[0]])
+	}
+	return text
+}
+
+// deletionBudget returns how many of so many tenants may be removed at once: none where it cannot be
+// read, which the API's validation rules out.
+func deletionBudget(budget *intstr.IntOrString, tenants int) int {
 	budget = ptr.To(ptr.Deref(budget, intstr.FromInt32(1)))
 	n, err := intstr.GetScaledValueFromIntOrPercent(budget, tenants, false)
 	if err != nil {
-		return 0, fmt.Errorf("spec.deletionBudget: %w", err)
+		return 0
 	}
-	return n, nil
+	return n
 }
 
 // definitionDigest identifies the content of a definition, wherever its file is.

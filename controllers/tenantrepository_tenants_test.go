@@ -142,11 +142,58 @@ func TestDeletionBudget(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			g := NewWithT(t)
-			n, err := deletionBudget(test.budget, test.tenants)
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(n).To(Equal(test.want))
+			g.Expect(deletionBudget(test.budget, test.tenants)).To(Equal(test.want))
 		})
 	}
+}
+
+func TestRefuseRemoval(t *testing.T) {
+	const revision = "main@sha1:1111"
+	tests := []struct {
+		name     string
+		remove   []string
+		applied  string
+		approved string
+		want     string
+	}{
+		{name: "within the budget", remove: []string{"bhs"}, applied: revision},
+		{name: "above the budget", remove: []string{"bhs", "mhr"}, applied: revision, want: "removes 2 tenants (bhs, mhr), and spec.deletionBudget allows 1 at once: none was removed"},
+		{name: "approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval(revision, []string{"bhs", "mhr"})},
+		{name: "another revision approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval("main@sha1:2222", []string{"bhs", "mhr"}), want: "none was removed"},
+		{name: "other tenants approved at this revision", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval(revision, []string{"bhs", "other"}), want: "none was removed"},
+		{name: "the revision alone approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: revision, want: "none was removed"},
+		{name: "the first revision", remove: []string{"bhs"}, want: "which this TenantRepository found and has never defined: none was removed"},
+		{name: "the first revision, approved", remove: []string{"bhs"}, approved: removalApproval(revision, []string{"bhs"})},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := NewWithT(t)
+			obj := repositoryNamed("a")
+			obj.Status.LastAppliedRevision = test.applied
+			obj.Annotations = map[string]string{v1alpha1.ApproveDeletionsAnnotation: test.approved}
+			refusal := refuseRemoval(obj, revision, test.remove, 10)
+			if test.want == "" {
+				g.Expect(refusal).To(BeEmpty())
+				return
+			}
+			g.Expect(refusal).To(ContainSubstring(test.want))
+			g.Expect(refusal).To(HaveSuffix(v1alpha1.ApproveDeletionsAnnotation + "=" + removalApproval(revision, test.remove)))
+		})
+	}
+}
+
+// What was just written is reported as it is, not as the cache still has it.
+func TestAfter(t *testing.T) {
+	g := NewWithT(t)
+	set := &tenantSet{own: []v1alpha1.Tenant{tenantOwnedBy("same", "a"), tenantOwnedBy("changed", "a"), tenantOwnedBy("gone", "a")}}
+	changed, created := tenantOwnedBy("changed", "a"), tenantOwnedBy("created", "a")
+	changed.Generation = 2
+	after := set.after([]*v1alpha1.Tenant{&changed, &created}, []string{"gone"})
+	generations := map[string]int64{}
+	for _, t := range after {
+		generations[t.Name] = t.Generation
+	}
+	g.Expect(generations).To(Equal(map[string]int64{"same": 0, "changed": 2, "created": 0}))
 }
 
 func TestNameSome(t *testing.T) {

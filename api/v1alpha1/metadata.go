@@ -8,7 +8,7 @@ const (
 	FieldManager = "korthweb"
 
 	// Finalizer is held by a Tenant until what was emitted for it is gone, in order.
-	Finalizer = "finalizers.korthweb.digihunch.com"
+	Finalizer = LabelPrefix + "finalizer"
 
 	// LabelPrefix is the domain of Korthweb's own labels and annotations. Nobody else may set keys
 	// in it: they are how Korthweb tells what it created.
@@ -40,8 +40,8 @@ const (
 	// the resolved definition on a Tenant, of the whole object on what is emitted for one.
 	DigestAnnotation = LabelPrefix + "digest"
 
-	// ApproveDeletionsAnnotation approves, on a TenantRepository, the removals of the one revision
-	// that is its value, beyond the deletion budget.
+	// ApproveDeletionsAnnotation approves, on a TenantRepository, removals beyond the deletion budget.
+	// Its value is in the message that refuses them: the revision, and what stands for the tenants' names.
 	ApproveDeletionsAnnotation = LabelPrefix + "approve-deletions"
 )
 

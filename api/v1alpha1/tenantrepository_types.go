@@ -33,6 +33,7 @@ type TenantRepositorySpec struct {
 	// Interval at which the source is checked for a new revision.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="interval must be at least 1s"
 	// +required
 	Interval metav1.Duration `json:"interval"`
 
@@ -45,6 +46,7 @@ type TenantRepositorySpec struct {
 	// RetryInterval is the interval at which a failed reconciliation is retried, spec.interval by default.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="retryInterval must be at least 1s"
 	// +optional
 	RetryInterval *metav1.Duration `json:"retryInterval,omitempty"`
 
@@ -74,7 +76,9 @@ type TenantRepositorySpec struct {
 
 	// DeletionBudget is the most tenants that one revision may remove: a number, or a percentage
 	// (rounded down) of the tenants there are. A revision that removes more removes none until the
-	// annotation korthweb.digihunch.com/approve-deletions names that revision.
+	// annotation korthweb.digihunch.com/approve-deletions approves these very removals, with the value
+	// that the Ready condition's message gives. The first revision that a TenantRepository takes over
+	// removes none without that.
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 : self.matches('^(100|[0-9]{1,2})%$')",message="deletionBudget must be a number of at least 0 or a percentage such as 10%"
