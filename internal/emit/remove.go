@@ -7,10 +7,12 @@ import (
 	"errors"
 	"slices"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -18,34 +20,58 @@ import (
 )
 
 // Remove takes down what was emitted for tenant in the order in which nothing is needed any more: the
-// application layer, the dependency layer, the ExternalArtifact; then under deletionPolicy Delete the
-// namespace with all that is in it, under Retain only the bindings and accounts that Flux acted by; the
-// applier's account last. The next begins when the one before is gone.
+// application layer, the dependency layer and the gateway's HelmRelease with it, the ExternalArtifact;
+// then under deletionPolicy Delete the namespace with all that is in it, under Retain only the bindings
+// and accounts that Flux acted by; the applier's account last. The next begins when the one before is
+// gone.
 //
 // It returns true when all is gone, or else what it waits for: Kustomization/flux-system/bhs-application.
 // It can be called again at any point. It deletes only what carries this tenant's labels, and leaves
-// everything else without an error. While a layer is there, an account or binding that Flux prunes by
-// and that somebody deleted is put back.
+// everything else without an error. While a layer or the HelmRelease is there, an account or binding
+// that Flux prunes by and that somebody deleted is put back.
 func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
 	layers := []client.Object{
 		Kustomization(tenant, v1alpha1.ApplicationLayer),
 		Kustomization(tenant, v1alpha1.DependencyLayer),
 	}
+	release := gatewayRelease(tenant)
+	installed, err := a.installed(ctx, tenant, release)
+	if err != nil {
+		return false, name(release), explain(err, release)
+	}
+	needsAppliers := installed
 	for _, layer := range layers {
 		exists, err := a.exists(ctx, tenant, layer)
 		if err != nil {
 			return false, name(layer), explain(err, layer)
 		}
-		if !exists {
-			continue
-		}
+		needsAppliers = needsAppliers || exists
+	}
+	if needsAppliers {
 		if err := a.keepAppliers(ctx, tenant); err != nil {
-			return false, name(layer), err
+			return false, "", err
 		}
-		break
 	}
 
-	steps := append(layers, ExternalArtifact(tenant))
+	for _, layer := range layers {
+		gone, err := a.remove(ctx, tenant, layer)
+		if err != nil {
+			return false, name(layer), explain(err, layer)
+		}
+		if !gone {
+			return false, name(layer), nil
+		}
+	}
+	// kustomize-controller waits no longer than the layer's timeout for what it prunes. Without its account
+	// helm-controller never gets done with uninstalling the gateway.
+	if installed, err = a.installed(ctx, tenant, release); err != nil {
+		return false, name(release), explain(err, release)
+	}
+	if installed {
+		return false, name(release), nil
+	}
+
+	steps := []client.Object{ExternalArtifact(tenant)}
 	accounts := appliers(tenant)
 	if tenant.Spec.DeletionPolicy == v1alpha1.DeleteData {
 		steps = append(steps, Namespace(tenant), accounts[0])
@@ -84,15 +110,45 @@ func (a *Applier) keepAppliers(ctx context.Context, tenant *v1alpha1.Tenant) err
 	return nil
 }
 
+// gatewayRelease is the HelmRelease of the tenant's gateway, which is part of the bundle.
+func gatewayRelease(tenant *v1alpha1.Tenant) client.Object {
+	return metadataOf(helmv2.GroupVersion.WithKind(helmv2.HelmReleaseKind), tenant.Spec.Namespace, "istio-ingress")
+}
+
+// installed says whether the HelmRelease is there, in a namespace that is the tenant's: in another one it
+// is no concern of this tenant.
+func (a *Applier) installed(ctx context.Context, tenant *v1alpha1.Tenant, release client.Object) (bool, error) {
+	if ours, err := a.exists(ctx, tenant, Namespace(tenant)); err != nil || !ours {
+		return false, err
+	}
+	live, err := a.metadata(ctx, release)
+	return live != nil, err
+}
+
 // exists says whether an object of the tenant is there.
 func (a *Applier) exists(ctx context.Context, tenant *v1alpha1.Tenant, o client.Object) (bool, error) {
-	live := &metav1.PartialObjectMetadata{}
-	live.SetGroupVersionKind(o.GetObjectKind().GroupVersionKind())
+	live, err := a.metadata(ctx, o)
+	return live != nil && ownedBy(tenant, live), err
+}
+
+// metadata reads the metadata of an object past the cache. It returns nil where there is none, or where
+// its kind is not served.
+func (a *Applier) metadata(ctx context.Context, o client.Object) (client.Object, error) {
+	live := metadataOf(o.GetObjectKind().GroupVersionKind(), "", "")
 	err := a.uncached.Get(ctx, client.ObjectKeyFromObject(o), live)
 	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
-		return false, nil
+		return nil, nil
 	}
-	return err == nil && ownedBy(tenant, live), err
+	if err != nil {
+		return nil, err
+	}
+	return live, nil
+}
+
+func metadataOf(kind schema.GroupVersionKind, namespace, name string) client.Object {
+	o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	o.SetGroupVersionKind(kind)
+	return o
 }
 
 // remove deletes one object and says whether it is gone, or not the tenant's. It reads past the cache:

@@ -3,18 +3,23 @@
 package emit_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/emit"
@@ -134,4 +139,90 @@ func TestComeBack(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond).Should(Succeed())
 	f.Expect(admin.Get(ctx, key, after)).To(Succeed())
 	f.Expect(after.Data).To(Equal(before.Data))
+}
+
+// kustomize-controller lets go of a layer after its timeout, even if the gateway is still being uninstalled.
+func TestRemoveWaitsForTheGateway(t *testing.T) {
+	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.RetainData, v1alpha1.DeleteData} {
+		t.Run(string(policy), func(t *testing.T) {
+			f := newFixture(t)
+			tenant := createTenant(f.WithT, "gateway-"+strings.ToLower(string(policy)))
+			tenant.Spec.DeletionPolicy = policy
+			_, err := f.Apply(ctx, tenant, published("r1"))
+			f.Expect(err).NotTo(HaveOccurred())
+			release := newRelease(tenant)
+			release.Finalizers = []string{"finalizers.fluxcd.io"}
+			f.Expect(admin.Create(ctx, release)).To(Succeed())
+			f.Expect(admin.Delete(ctx, release)).To(Succeed())
+			account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.HelmApplierName}}
+			f.Expect(admin.Delete(ctx, account)).To(Succeed())
+			f.Eventually(func() bool {
+				return apierrors.IsNotFound(f.cached.Get(ctx, client.ObjectKeyFromObject(account), &corev1.ServiceAccount{}))
+			}).Should(BeTrue())
+
+			for range 2 {
+				done, waitingFor, err := f.Remove(ctx, tenant)
+				f.Expect(err).NotTo(HaveOccurred())
+				f.Expect(done).To(BeFalse())
+				f.Expect(waitingFor).To(Equal("HelmRelease/" + tenant.Spec.Namespace + "/istio-ingress"))
+			}
+			f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(account), account)).To(Succeed(), "it is put back")
+			binding := &rbacv1.RoleBinding{}
+			f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(account), binding)).To(Succeed())
+			ns := &corev1.Namespace{}
+			f.Expect(admin.Get(ctx, types.NamespacedName{Name: tenant.Spec.Namespace}, ns)).To(Succeed())
+			f.Expect(ns.DeletionTimestamp).To(BeNil())
+
+			f.Expect(admin.Patch(ctx, release, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
+			done, waitingFor, err := f.Remove(ctx, tenant)
+			f.Expect(err).NotTo(HaveOccurred())
+			f.Expect(done).To(Equal(policy == v1alpha1.RetainData))
+			if policy == v1alpha1.DeleteData {
+				f.Expect(waitingFor).To(Equal("Namespace/" + tenant.Spec.Namespace))
+			}
+		})
+	}
+}
+
+// A gateway in a namespace that this tenant never got is not waited for.
+func TestRemoveLeavesOthersGateway(t *testing.T) {
+	f := newFixture(t)
+	tenant := createTenant(f.WithT, "gateway-of-others")
+	theirs := emit.Namespace(tenant)
+	theirs.Labels[v1alpha1.TenantNamespaceLabel] = "another-platform"
+	f.Expect(admin.Create(ctx, theirs)).To(Succeed())
+	f.Expect(admin.Create(ctx, newRelease(tenant))).To(Succeed())
+
+	done, waitingFor, err := f.Remove(ctx, tenant)
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(waitingFor).To(BeEmpty())
+	f.Expect(done).To(BeTrue())
+}
+
+// Where the cluster does not know HelmReleases there is none.
+func TestRemoveWithoutHelmController(t *testing.T) {
+	g := NewWithT(t)
+	tenant := newTenant("bhs")
+	c := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).WithObjects(emit.Namespace(tenant)).Build(), interceptor.Funcs{
+		Get: func(ctx context.Context, next client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if kind := o.GetObjectKind().GroupVersionKind(); kind.Kind == helmv2.HelmReleaseKind {
+				return &apimeta.NoKindMatchError{GroupKind: kind.GroupKind()}
+			}
+			return next.Get(ctx, key, o, opts...)
+		},
+	})
+	done, waitingFor, err := emit.NewApplier(c, c).Remove(ctx, tenant)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(waitingFor).To(BeEmpty())
+	g.Expect(done).To(BeTrue())
+}
+
+func newRelease(tenant *v1alpha1.Tenant) *helmv2.HelmRelease {
+	return &helmv2.HelmRelease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: "istio-ingress"},
+		Spec: helmv2.HelmReleaseSpec{
+			Interval: metav1.Duration{Duration: time.Hour},
+			ChartRef: &helmv2.CrossNamespaceSourceReference{Kind: sourcev1.OCIRepositoryKind, Name: "istio-ingress"},
+		},
+	}
 }

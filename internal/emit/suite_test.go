@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
@@ -56,7 +57,7 @@ func TestMain(m *testing.M) {
 
 func runWithControlPlane(m *testing.M) (code int, err error) {
 	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme,
+		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return 1, err
@@ -64,7 +65,7 @@ func runWithControlPlane(m *testing.M) (code int, err error) {
 	}
 	root := filepath.Join("..", "..")
 	crds := []string{filepath.Join(root, "config", "crd", "bases")}
-	for _, module := range []string{"source-controller", "kustomize-controller"} {
+	for _, module := range []string{"source-controller", "kustomize-controller", "helm-controller"} {
 		dir, err := exec.Command("go", "-C", filepath.Join(root, "hack", "stack", "programs"),
 			"list", "-m", "-f", "{{.Dir}}", "github.com/fluxcd/"+module).Output()
 		if err != nil {
