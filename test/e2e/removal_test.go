@@ -146,6 +146,75 @@ func TestRemovalOfSuspended(t *testing.T) {
 	g.Expect(f.env.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "orthanc-storage"}, &corev1.PersistentVolumeClaim{})).To(Succeed())
 }
 
+// The policy that counts is the one that the tenant has when it is removed, also where Flux has never applied anything
+// under it.
+func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
+	t.Parallel()
+	g := gomega(t)
+	const name, ns = "removal-changed", "removal-changed-orthweb"
+	f := newFacilities(t, shared, "removal-changed", map[string]string{
+		"changed.yaml": tenantFile(name, "deletionPolicy: Delete"),
+		"other.yaml":   tenantFile("removal-unchanged"),
+	})
+	g.Eventually(f.ready(name)).Should(Succeed())
+	data := []client.Object{&corev1.PersistentVolumeClaim{ObjectMeta: objectMeta(ns, "orthanc-storage")}, database(ns)}
+	uids := map[client.Object]any{}
+	for _, o := range data {
+		g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(o), o)).To(Succeed())
+		uids[o] = o.GetUID()
+	}
+
+	f.push(map[string]string{"changed.yaml": tenantFile(name, "suspend: true", "deletionPolicy: Retain")})
+	g.Eventually(func() (v1alpha1.DeletionPolicy, error) {
+		obj, err := f.get(name)
+		return obj.Spec.DeletionPolicy, err
+	}).Should(Equal(v1alpha1.RetainData))
+	f.push(nil, "changed.yaml")
+	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)})).Should(Succeed())
+
+	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")})()).To(Succeed())
+	for _, o := range data {
+		g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(o), o)).To(Succeed())
+		g.Expect(o.GetUID()).To(Equal(uids[o]))
+		g.Expect(o.GetDeletionTimestamp()).To(BeNil())
+	}
+}
+
+// Who deletes a Tenant by hand may have the garbage collector delete first what it owns. It owns nothing, so the order
+// is kept.
+func TestRemovalInForeground(t *testing.T) {
+	t.Parallel()
+	g := gomega(t)
+	const name, ns = "removal-foreground", "removal-foreground-orthweb"
+	f := newFacilities(t, shared, "removal-foreground", map[string]string{"foreground.yaml": tenantFile(name)})
+	g.Eventually(f.ready(name)).Should(Succeed())
+	f.push(map[string]string{"foreground.yaml": tenantFile(name, "suspend: true")})
+	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
+		g.Eventually(func() (bool, error) {
+			k, err := f.layer(name, layer)
+			return err == nil && k.Spec.Suspend, err
+		}).Should(BeTrue())
+	}
+	repository, err := f.repository()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(f.env.client.Delete(t.Context(), repository)).To(Succeed()) // or it creates the Tenant again
+
+	seen := watchRemoval(t, f.env, ns)
+	obj, err := f.get(name)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(f.env.client.Delete(t.Context(), obj, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
+	g.Eventually(f.gone(obj)).Should(Succeed())
+	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")})()).To(Succeed())
+	g.Expect(f.gone(&helmv2.HelmRelease{ObjectMeta: objectMeta(ns, "istio-ingress")})()).To(Succeed())
+	for _, order := range [][2]string{
+		{"gone Deployment orthanc", "gone Kustomization " + name + "-application"},
+		{"gone Kustomization " + name + "-application", "going Kustomization " + name + "-dependency"},
+		{"gone Kustomization " + name + "-dependency", "gone ExternalArtifact " + name},
+	} {
+		g.Eventually(func() error { return seen.before(order[0], order[1]) }).Should(Succeed())
+	}
+}
+
 // The Tenants of a deleted TenantRepository stay, go on working, and are adopted by another.
 func TestTenantRepositoryDeleted(t *testing.T) {
 	t.Parallel()
