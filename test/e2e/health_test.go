@@ -142,27 +142,38 @@ func (h *tenantHistory) check(t *testing.T) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	revisions := map[string]bool{}
-	for _, obj := range h.tenants {
-		if !conditions.IsReady(obj) || obj.Status.ObservedGeneration != obj.Generation {
+	for i, obj := range h.tenants {
+		if !readyNow(obj) {
 			continue
 		}
 		at := fmt.Sprintf("Tenant at resourceVersion %s: %s", obj.ResourceVersion, conditions.GetMessage(obj, meta.ReadyCondition))
 		g.Expect(obj.Status.Artifact).NotTo(BeNil(), at)
 		revision := obj.Status.Artifact.Revision
 		revisions[revision] = true
+		g.Expect("Applied revision: "+revision).To(HavePrefix(conditions.GetMessage(obj, meta.ReadyCondition)), at)
 		g.Expect(obj.Status.Artifact.Metadata[ociRevision]).To(Equal(obj.Annotations[v1alpha1.RevisionAnnotation]), at)
-		g.Expect(obj.Status.LastAppliedRevision).To(Equal(revision), at)
 		g.Expect(obj.Status.LastAttemptedRevision).To(Equal(revision), at)
 		g.Expect(conditions.IsTrue(obj, meta.HealthyCondition)).To(BeTrue(), at)
 		g.Expect(conditions.IsReconciling(obj) || conditions.IsStalled(obj)).To(BeFalse(), at)
+		for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
+			g.Expect(h.wasReady(obj.LayerName(layer), revision, version(obj))).To(BeTrue(), "%s: %s", layer, at)
+		}
+		// Flux's patch helper writes the conditions in a request of their own, before the other fields.
+		if i+1 < len(h.tenants) && readyNow(h.tenants[i+1]) {
+			continue
+		}
+		g.Expect(obj.Status.LastAppliedRevision).To(Equal(revision), at)
 		g.Expect(obj.Status.Layers).To(HaveLen(2), at)
 		for _, layer := range obj.Status.Layers {
 			g.Expect(layer.Revision).To(Equal(revision), at)
 			g.Expect(layer.Ready).To(Equal(metav1.ConditionTrue), at)
-			g.Expect(h.wasReady(obj.LayerName(layer.Name), revision, version(obj))).To(BeTrue(), "%s: %s", layer.Name, at)
 		}
 	}
 	return len(revisions)
+}
+
+func readyNow(obj *v1alpha1.Tenant) bool {
+	return conditions.IsReady(obj) && obj.Status.ObservedGeneration == obj.Generation
 }
 
 // wasReady says whether a Kustomization had been Ready with a revision, all of its spec taken into
