@@ -27,6 +27,10 @@ spec:
   - target: {kind: VirtualService, name: web-vs}
     patch: '[{"op": "add", "path": "/spec/hosts/-", "value": "good.example.com"}]'
 `,
+	"class.yaml":        "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: TenantClass\nmetadata:\n  name: small\nspec:\n  orthanc:\n    replicas: 1\n",
+	"east/classed.yaml": header + "classed\nspec:\n  className: small\n  domain: classed.example.com\n",
+	"west/same.yaml":    header + "same\nspec:\n  domain: good.example.com\n",
+	"east/odd:1.yaml":   header + "odd\nspec: {}\n",
 }
 
 func TestCommandLine(t *testing.T) {
@@ -53,6 +57,42 @@ func TestCommandLine(t *testing.T) {
 		{
 			name: "one file of several", args: []string{"validate", "tenants/good.yaml"}, files: []string{"good.yaml", "bad.yaml"},
 			stdout: []string{"1 tenant valid, 0 problems\n"},
+		},
+		{
+			name: "several files of one directory", args: []string{"validate", "tenants/good.yaml", "./tenants/bad.yaml", "tenants/good.yaml"},
+			files: []string{"good.yaml", "bad.yaml", "patch.yaml"}, code: 1,
+			stdout: []string{"tenants/bad.yaml:8: tenant bad: ", "\n1 tenant valid, 1 problem\n"},
+		},
+		{
+			name: "a file and its directory", args: []string{"validate", "tenants/good.yaml", "tenants"}, files: []string{"good.yaml", "bad.yaml"}, code: 1,
+			stdout: []string{"\n1 tenant valid, 1 problem\n"},
+		},
+		{
+			name: "a class in the directory above", args: []string{"validate", "tenants/east/classed.yaml"},
+			files: []string{"class.yaml", "east/classed.yaml"}, code: 1,
+			stdout: []string{"there is no TenantClass of this name"},
+		},
+		{
+			name: "a class in the root", args: []string{"validate", "--root", "tenants", "tenants/east/classed.yaml"},
+			files: []string{"class.yaml", "bad.yaml", "east/classed.yaml"}, stdout: []string{"1 tenant valid, 0 problems\n"},
+		},
+		{
+			name: "a conflict within the root", args: []string{"validate", "--root=./tenants/", "tenants/west", "tenants/east"},
+			files: []string{"good.yaml", "bad.yaml", "class.yaml", "west/same.yaml", "east/classed.yaml"}, code: 1,
+			stdout: []string{"tenants/west/same.yaml:", "host good.example.com is held by tenant good", "1 tenant valid, "},
+		},
+		{
+			name: "a colon in the name of a file", args: []string{"validate", "tenants/east/odd:1.yaml"}, files: []string{"east/odd:1.yaml"}, code: 1,
+			stdout: []string{"tenants/east/odd:1.yaml:5: tenant odd: spec.domain: "},
+		},
+		{
+			name: "a path outside the root", args: []string{"validate", "--root", "tenants/east", "tenants/good.yaml"},
+			files: []string{"good.yaml", "east/classed.yaml"}, code: 1,
+			stderr: []string{"tenants/good.yaml is not below --root tenants/east"},
+		},
+		{
+			name: "no such root", args: []string{"validate", "--root", "nowhere", "nowhere"}, code: 1,
+			stderr: []string{"no such file or directory"},
 		},
 		{
 			name: "no such path", args: []string{"validate", "nowhere"}, code: 1,
@@ -136,10 +176,13 @@ func TestRenderFiles(t *testing.T) {
 
 func write(t *testing.T, names ...string) {
 	t.Helper()
-	if err := os.Mkdir("tenants", 0o755); err != nil {
+	if err := os.MkdirAll("tenants", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range names {
+		if err := os.MkdirAll(filepath.Join("tenants", filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join("tenants", name), []byte(files[name]), 0o644); err != nil {
 			t.Fatal(err)
 		}

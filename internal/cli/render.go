@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -58,7 +57,7 @@ func (o *renderOptions) run(path string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	loaded, err := loadAll([]string{path}, renderer)
+	loaded, err := loadAll("", []string{path}, renderer)
 	if err != nil {
 		return err
 	}
@@ -117,9 +116,8 @@ func writeFiles(dir string, bundle *render.Bundle) error {
 }
 
 func printObjects(w io.Writer, t *v1alpha1.Tenant, bundle *render.Bundle) error {
-	scheme := newScheme()
 	for _, obj := range emit.Objects(t) {
-		data, err := marshal(scheme, obj)
+		data, err := marshal(obj)
 		if err != nil {
 			return err
 		}
@@ -131,20 +129,12 @@ func printObjects(w io.Writer, t *v1alpha1.Tenant, bundle *render.Bundle) error 
 	return err
 }
 
-// marshal gives an object as YAML without the status and the empty fields that its Go type brings along.
-func marshal(scheme *runtime.Scheme, obj client.Object) ([]byte, error) {
-	gvks, _, err := scheme.ObjectKinds(obj)
-	if err != nil {
-		return nil, err
-	}
+// marshal gives an object as YAML without the status that its Go type brings along.
+func marshal(obj client.Object) ([]byte, error) {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
 		return nil, err
 	}
-	u := &unstructured.Unstructured{Object: content}
-	u.SetGroupVersionKind(gvks[0])
-	delete(u.Object, "status")
-	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
-	unstructured.RemoveNestedField(u.Object, "spec", "status")
-	return yaml.Marshal(u.Object)
+	delete(content, "status")
+	return yaml.Marshal(content)
 }
