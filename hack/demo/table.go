@@ -32,6 +32,11 @@ func watchUntilReady(ctx context.Context, c client.Client, out *os.File, names .
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready after %s: %s", readyTimeout, strings.Join(names, ", ")))
 	defer cancel()
 	screen := &screen{out: out, live: isTerminal(out)}
+	if screen.live {
+		// A row that wraps is two lines, and the next table is not drawn over the whole of it.
+		fmt.Fprint(out, "\x1b[?7l")
+		defer fmt.Fprint(out, "\x1b[?7h")
+	}
 	for {
 		table, ready, err := snapshot(ctx, c, names)
 		if err != nil && ctx.Err() == nil {
