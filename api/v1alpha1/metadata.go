@@ -4,8 +4,12 @@ package v1alpha1
 
 const (
 	// FieldManager is the server-side apply field owner of all that Korthweb writes, and the value
-	// of app.kubernetes.io/managed-by on it.
+	// of ManagedByLabel on it.
 	FieldManager = "korthweb"
+
+	// ManagedByLabel is Kubernetes' recommended label for the tool that manages an object. Its value is
+	// FieldManager on everything that Korthweb emits.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
 
 	// Finalizer is held by a Tenant until what was emitted for it is gone, in order.
 	Finalizer = LabelPrefix + "finalizer"

@@ -209,7 +209,7 @@ func (o *controllerOptions) managerOptions() ctrl.Options {
 	if o.watch.LabelSelector != "" {
 		leaderElectionID = leaderelection.GenerateID(leaderElectionID, o.watch.LabelSelector)
 	}
-	emitted := labels.SelectorFromSet(labels.Set{"app.kubernetes.io/managed-by": v1alpha1.FieldManager})
+	emitted := labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.FieldManager})
 	everywhere := map[string]ctrlcache.Config{metav1.NamespaceAll: {}}
 	options := ctrl.Options{
 		Scheme: newScheme(),

@@ -174,7 +174,7 @@ func TestApplyTakesBack(t *testing.T) {
 }
 
 func TestApplyTakesNothingOver(t *testing.T) {
-	other := map[string]string{emit.ManagedByLabel: v1alpha1.FieldManager, v1alpha1.TenantLabel: "other", v1alpha1.TenantNamespaceLabel: platform}
+	other := map[string]string{v1alpha1.ManagedByLabel: v1alpha1.FieldManager, v1alpha1.TenantLabel: "other", v1alpha1.TenantNamespaceLabel: platform}
 	for name, tc := range map[string]struct {
 		tenant string
 		object func(*v1alpha1.Tenant) client.Object

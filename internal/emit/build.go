@@ -22,10 +22,6 @@ import (
 )
 
 const (
-	// ManagedByLabel is Kubernetes' recommended label for the tool that manages an object. Its value is
-	// v1alpha1.FieldManager on everything emitted.
-	ManagedByLabel = "app.kubernetes.io/managed-by"
-
 	// KustomizeApplierRole is the ClusterRole that allows what a bundle's objects are.
 	KustomizeApplierRole = "korthweb-kustomize-applier"
 
@@ -129,7 +125,7 @@ func objectMeta(tenant *v1alpha1.Tenant, namespace, name string) metav1.ObjectMe
 // ownerLabels are how Korthweb tells what it created for a tenant.
 func ownerLabels(tenant *v1alpha1.Tenant) map[string]string {
 	return map[string]string{
-		ManagedByLabel:                v1alpha1.FieldManager,
+		v1alpha1.ManagedByLabel:       v1alpha1.FieldManager,
 		v1alpha1.TenantLabel:          tenant.Name,
 		v1alpha1.TenantNamespaceLabel: tenant.Namespace,
 	}

@@ -43,7 +43,7 @@ func TestObjects(t *testing.T) {
 	full.Spec.Suspend = true
 	full.Spec.DependsOn = []v1alpha1.DependencyReference{{Name: "infrastructure"}, {Namespace: "platform", Name: "observability"}}
 	full.Spec.CommonMetadata = &kustomizev1.CommonMetadata{
-		Labels:      map[string]string{"team": "imaging", emit.ManagedByLabel: "someone-else"},
+		Labels:      map[string]string{"team": "imaging", v1alpha1.ManagedByLabel: "someone-else"},
 		Annotations: map[string]string{"contact": "imaging@example.com"},
 	}
 
@@ -74,7 +74,7 @@ func TestOwnership(t *testing.T) {
 	for _, o := range emit.Objects(tenant) {
 		kind := o.GetObjectKind().GroupVersionKind().Kind
 		g.Expect(o.GetLabels()).To(And(
-			HaveKeyWithValue(emit.ManagedByLabel, v1alpha1.FieldManager),
+			HaveKeyWithValue(v1alpha1.ManagedByLabel, v1alpha1.FieldManager),
 			HaveKeyWithValue(v1alpha1.TenantLabel, "bhs"),
 			HaveKeyWithValue(v1alpha1.TenantNamespaceLabel, "flux-system")), kind)
 		g.Expect(o.GetOwnerReferences()).To(BeEmpty(), "%s: the garbage collector would remove it past Remove's order", kind)

@@ -101,7 +101,7 @@ func explain(err error, o client.Object) error {
 func mayChange(tenant *v1alpha1.Tenant, desired, live client.Object) error {
 	if !ownedBy(tenant, live) {
 		e := &NotOwnedError{Object: name(desired), Tenant: tenant.Namespace + "/" + tenant.Name}
-		if labels := live.GetLabels(); labels[ManagedByLabel] == v1alpha1.FieldManager && labels[v1alpha1.TenantLabel] != "" {
+		if labels := live.GetLabels(); labels[v1alpha1.ManagedByLabel] == v1alpha1.FieldManager && labels[v1alpha1.TenantLabel] != "" {
 			e.Owner = labels[v1alpha1.TenantNamespaceLabel] + "/" + labels[v1alpha1.TenantLabel]
 		}
 		return e

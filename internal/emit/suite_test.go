@@ -184,7 +184,7 @@ func newFixture(t *testing.T) *fixture {
 	counted := rest.CopyConfig(config)
 	counted.Wrap(c.wrap)
 	counted.QPS = -1
-	ours := labels.SelectorFromSet(labels.Set{emit.ManagedByLabel: v1alpha1.FieldManager})
+	ours := labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.FieldManager})
 	filtered := map[client.Object]cache.ByObject{}
 	for _, o := range []client.Object{&corev1.Namespace{}, &corev1.ServiceAccount{}, &rbacv1.RoleBinding{}, &sourcev1.ExternalArtifact{}, &kustomizev1.Kustomization{}} {
 		filtered[o] = cache.ByObject{Label: ours, Transform: cache.TransformStripManagedFields()}

@@ -58,8 +58,8 @@ func checkReserved(keys map[string]string, at *field.Path) field.ErrorList {
 			errs = append(errs, field.Forbidden(at.Key(key), fmt.Sprintf("keys in %s are Korthweb's own: remove it", strings.TrimSuffix(v1alpha1.LabelPrefix, "/"))))
 		case strings.HasPrefix(key, kustomizev1.GroupVersion.Group+"/"):
 			errs = append(errs, field.Forbidden(at.Key(key), "keys in "+kustomizev1.GroupVersion.Group+" steer Flux object by object: remove it"))
-		case key == "app.kubernetes.io/managed-by":
-			errs = append(errs, field.Forbidden(at.Key(key), "Korthweb sets app.kubernetes.io/managed-by itself: remove it"))
+		case key == v1alpha1.ManagedByLabel:
+			errs = append(errs, field.Forbidden(at.Key(key), "Korthweb sets "+v1alpha1.ManagedByLabel+" itself: remove it"))
 		}
 	}
 	return errs
