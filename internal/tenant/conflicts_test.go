@@ -5,6 +5,7 @@ package tenant_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -230,8 +231,12 @@ func TestRemovals(t *testing.T) {
 		{name: "all others are new", files: files{"tenants/c.yaml": simple("c")}, remove: []string{"a", "b"}},
 		{name: "its file is broken", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": broken}, held: map[string]string{"b": "the file that it came from has a problem at tenants/b.yaml:1"}},
 		{name: "its file has some other problem", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": simple("c", "bad: 1")}, held: map[string]string{"b": "the file that it came from has a problem at tenants/b.yaml:7"}},
-		{name: "the file of another is broken", files: files{"tenants/a.yaml": broken, "tenants/c.yaml": simple("c")}, remove: []string{"b"}, held: map[string]string{"a": "the file that it came from"}},
-		{name: "the file of another is broken, and names it", files: files{"tenants/a.yaml": broken + "# b", "tenants/c.yaml": simple("c")}, held: map[string]string{"a": "the file", "b": "tenants/a.yaml, which cannot be read, names it"}},
+		{name: "the file of another is broken", files: files{"tenants/a.yaml": broken, "tenants/c.yaml": simple("c")}, held: map[string]string{"a": "the file that it came from", "b": "the problem at tenants/a.yaml:1 may hide its definition"}},
+		{name: "moved to the file of another, its name misspelled", files: files{"tenants/a.yaml": okA + "---\n" + strings.Replace(simple("b"), "name: b", "nmae: b", 1)}, held: map[string]string{"b": "the problem at tenants/a.yaml:10 may hide its definition"}},
+		{name: "moved to the file of another, its kind misspelled", files: files{"tenants/a.yaml": okA + "---\n" + strings.Replace(simple("b"), "kind: Tenant", "kind: Tennant", 1)}, held: map[string]string{"b": "the problem at tenants/a.yaml:9 may hide its definition"}},
+		{name: "moved to the file of another, without a kind", files: files{"tenants/a.yaml": okA + "---\n" + strings.Replace(simple("b"), "kind: Tenant\n", "", 1)}, held: map[string]string{"b": "the problem at tenants/a.yaml:8 may hide its definition"}},
+		{name: "moved to the file of another, cut off before its name", files: files{"tenants/a.yaml": okA + "---\n" + head + "metadata:\n"}, held: map[string]string{"b": "may hide its definition"}},
+		{name: "moved to the file of another, cut off within a quote", files: files{"tenants/a.yaml": okA + "---\n" + head + "metadata: {name: 'b"}, held: map[string]string{"a": "the file that it came from", "b": "may hide its definition"}},
 		{name: "its new definition is invalid", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": simple("b", "bad: 1")}, held: map[string]string{"b": "its definition has a problem at tenants/c.yaml:7"}},
 		{name: "its new definition conflicts", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": simple("b", web("a.orthweb.com"))}, held: map[string]string{"b": "its definition has a problem at tenants/c.yaml:7"}},
 		{name: "a new tenant is invalid", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": simple("c", "bad: 1")}, remove: []string{"b"}},

@@ -120,7 +120,7 @@ func (l *loader) read(name string) []document {
 		return nil
 	}
 	if line, message := checkText(data); message != "" {
-		l.malformed(name, data, line, message)
+		l.malformed(name, line, message)
 		return nil
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
@@ -135,11 +135,11 @@ func (l *loader) read(name string) []document {
 		}
 		if err != nil {
 			line, message := syntaxError(err, data)
-			l.malformed(name, data, line, message)
+			l.malformed(name, line, message)
 			return nil
 		}
 		if len(docs) == maxDocuments {
-			l.malformed(name, data, in.Line, fmt.Sprintf("more than %d documents in one file: split it", maxDocuments))
+			l.malformed(name, in.Line, fmt.Sprintf("more than %d documents in one file: split it", maxDocuments))
 			return nil
 		}
 		if doc, ok := convertDocument(name, &in); ok {

@@ -65,15 +65,13 @@ type Result struct {
 
 	problems []located
 	seen     map[string]string // tenant that a document defines, acceptable or not → file:line
-	mentions map[string]string // held tenant that is named in the text of a malformed file → file
 }
 
 // located is a problem with its place, before file and line are put together.
 type located struct {
 	v1alpha1.Problem
-	file   string
-	line   int  // 0 where none
-	unread bool // nobody knows what the file defines
+	file string
+	line int // 0 where none
 }
 
 // loader gathers the result of one revision.
@@ -83,7 +81,6 @@ type loader struct {
 	held     map[string]*v1alpha1.Tenant // those of opts.Namespace
 	classes  map[string]*class
 	problems []located
-	mentions map[string]string
 }
 
 // Load reads all tenants below a directory. What is wrong with one file or tenant is one or more
@@ -99,7 +96,7 @@ func Load(fsys fs.FS, opts Options) (*Result, error) {
 	if err := directory(fsys, root); err != nil {
 		return nil, err
 	}
-	l := &loader{fsys: fsys, opts: opts, mentions: map[string]string{}, classes: map[string]*class{}}
+	l := &loader{fsys: fsys, opts: opts, classes: map[string]*class{}}
 	files, err := l.list(root)
 	if err != nil {
 		return nil, err
@@ -233,7 +230,7 @@ func (l *loader) result(definitions []Definition, seen map[string]string) *Resul
 		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line), cmp.Compare(a.Tenant, b.Tenant),
 			cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
-	r := &Result{Definitions: definitions, problems: l.problems, seen: seen, mentions: l.mentions}
+	r := &Result{Definitions: definitions, problems: l.problems, seen: seen}
 	slices.SortFunc(r.Definitions, func(a, b Definition) int { return cmp.Compare(a.Tenant.Name, b.Tenant.Name) })
 	for _, p := range l.problems {
 		r.Problems = append(r.Problems, p.Problem)
@@ -252,17 +249,11 @@ func (l *loader) report(file string, line int, tenant, field, reason, message st
 // unread reports a file whose content is not known.
 func (l *loader) unread(file, message string) {
 	l.report(file, 0, "", "", v1alpha1.MalformedFileReason, file+" "+message)
-	l.problems[len(l.problems)-1].unread = true
 }
 
 // malformed reports a file whose text is known and makes no definitions.
-func (l *loader) malformed(file string, text []byte, line int, message string) {
+func (l *loader) malformed(file string, line int, message string) {
 	l.report(file, line, "", "", v1alpha1.MalformedFileReason, message)
-	for _, h := range l.opts.Held {
-		if _, known := l.mentions[h.Name]; !known && strings.Contains(string(text), h.Name) {
-			l.mentions[h.Name] = file
-		}
-	}
 }
 
 // reportFindings reports what is wrong with a document as YAML.

@@ -18,18 +18,11 @@ import (
 // A tenant is kept, since its definition may be there and only not be readable, when
 //   - a document of its name is there, acceptable or not;
 //   - the file that it came from (its path annotation) has any problem;
-//   - some problem belongs to no known tenant, and its file is not the one that an existing tenant came
-//     from: it may hide any tenant. A file that could not even be read may do so in any case, and one
-//     that is no YAML may hide the tenants whose names stand in its text;
+//   - some problem, in whatever file, belongs to no known tenant: it may hide any of them. A definition
+//     can be moved and spoiled in one revision;
 //   - no document of any tenant is there at all: an empty directory removes nothing.
 func (r *Result) Removals(existing []v1alpha1.Tenant) (remove []string, held map[string]string) {
 	held = map[string]string{}
-	origins := map[string]bool{}
-	for _, t := range existing {
-		if file := t.Annotations[v1alpha1.PathAnnotation]; file != "" {
-			origins[path.Clean(file)] = true
-		}
-	}
 	badFiles := map[string]string{}
 	badTenants := map[string]string{}
 	hiding := ""
@@ -38,7 +31,7 @@ func (r *Result) Removals(existing []v1alpha1.Tenant) (remove []string, held map
 		if p.Tenant != "" {
 			note(badTenants, p.Tenant, p.File)
 		}
-		if hiding == "" && (p.unread || p.Tenant == "" && !origins[p.file]) {
+		if p.Tenant == "" && hiding == "" {
 			hiding = p.File
 		}
 	}
@@ -74,8 +67,6 @@ func (r *Result) keeps(t *v1alpha1.Tenant, badFiles, badTenants map[string]strin
 		return fmt.Sprintf("it is defined at %s", r.seen[t.Name])
 	case badFiles[origin] != "":
 		return fmt.Sprintf("the file that it came from has a problem at %s", badFiles[origin])
-	case r.mentions[t.Name] != "":
-		return fmt.Sprintf("%s, which cannot be read, names it", r.mentions[t.Name])
 	case hiding != "":
 		return fmt.Sprintf("the problem at %s may hide its definition", hiding)
 	case len(r.seen) == 0:
