@@ -59,6 +59,17 @@ func claims(t *v1alpha1.Tenant) map[claim]string {
 	return c
 }
 
+// Claims names what a tenant claims for itself, sorted: "host bhs.orthweb.com", "namespace bhs-orthweb".
+// Tenants that share one of these are in conflict, so it serves as an index of whom to ask Conflicts about.
+func Claims(t *v1alpha1.Tenant) []string {
+	var names []string
+	for c := range claims(t) {
+		names = append(names, c.kind+" "+c.value)
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Conflicts returns the claims that cannot be granted: of the tenants that claim one thing, the oldest
 // holds it (by creationTimestamp, then by name and namespace). A tenant that is refused one thing still
 // holds the others. The result is sorted by tenant and field.
