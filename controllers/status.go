@@ -11,12 +11,10 @@ import (
 
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/runtime/conditions"
-	"github.com/fluxcd/pkg/runtime/patch"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	eventv1 "github.com/fluxcd/pkg/apis/event/v1beta1"
 
@@ -27,34 +25,30 @@ import (
 type reconciled interface {
 	conditions.Setter
 	SetLastHandledReconcileAt(string)
+	SetObservedGeneration(int64)
 }
 
-var ownedConditions = []string{
-	meta.ReadyCondition,
-	meta.HealthyCondition,
-	meta.ReconcilingCondition,
-	meta.StalledCondition,
-}
-
-// patchStatus writes what changed in obj's metadata, status and conditions since patcher last saw it.
-func patchStatus(ctx context.Context, patcher *patch.SerialPatcher, obj reconciled) error {
+// patchStatus writes what changed in obj's status since before, in one request: whoever sees Ready=True
+// sees the revisions that it speaks of. (Flux's patch helper writes conditions in a request of their own.)
+// Where nothing changed it writes nothing.
+func patchStatus(ctx context.Context, c client.Client, before, obj reconciled) error {
 	if v, ok := meta.ReconcileAnnotationValue(obj.GetAnnotations()); ok {
 		obj.SetLastHandledReconcileAt(v)
 	}
+	obj.SetObservedGeneration(obj.GetGeneration())
 	if conditions.IsTrue(obj, meta.ReadyCondition) || conditions.IsTrue(obj, meta.StalledCondition) {
 		conditions.Delete(obj, meta.ReconcilingCondition)
 	}
 	if !conditions.IsTrue(obj, meta.StalledCondition) {
 		conditions.Delete(obj, meta.StalledCondition)
 	}
-	err := patcher.Patch(ctx, obj,
-		patch.WithOwnedConditions{Conditions: ownedConditions},
-		patch.WithForceOverwriteConditions{},
-		patch.WithStatusObservedGeneration{},
-		patch.WithFieldOwner(v1alpha1.FieldManager),
-	)
+	patch := client.MergeFrom(before)
+	if data, err := patch.Data(obj); err != nil || string(data) == "{}" {
+		return err
+	}
+	err := c.Status().Patch(ctx, obj, patch, client.FieldOwner(v1alpha1.FieldManager))
 	if !obj.GetDeletionTimestamp().IsZero() {
-		err = kerrors.FilterOut(err, apierrors.IsNotFound)
+		err = client.IgnoreNotFound(err)
 	}
 	return err
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/fluxcd/pkg/runtime/conditions"
 	runtimeCtrl "github.com/fluxcd/pkg/runtime/controller"
 	"github.com/fluxcd/pkg/runtime/jitter"
-	"github.com/fluxcd/pkg/runtime/patch"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -88,10 +87,18 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 		return ctrl.Result{}, nil
 	}
 
+	// The finalizer is there before anything that it has to clean up.
+	if obj.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(obj, v1alpha1.Finalizer) {
+		before := obj.DeepCopy()
+		controllerutil.AddFinalizer(obj, v1alpha1.Finalizer)
+		if err := r.patchFinalizers(ctx, before, obj); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+
 	before := obj.DeepCopy()
-	patcher := patch.NewSerialPatcher(obj, r.Client)
 	defer func() {
-		if err := patchStatus(ctx, patcher, obj); err != nil {
+		if err := patchStatus(ctx, r.Client, before, obj); err != nil {
 			result, retErr = ctrl.Result{}, kerrors.NewAggregate([]error{retErr, err})
 		}
 		r.RecordDuration(ctx, obj, start)
@@ -102,13 +109,6 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 	if !obj.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, obj)
 	}
-	// The finalizer is there before anything that it has to clean up.
-	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
-		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(v1alpha1.FieldManager)); err != nil {
-			return ctrl.Result{}, fmt.Errorf("cannot add the finalizer: %w", err)
-		}
-	}
-
 	return r.reconcile(ctx, obj)
 }
 

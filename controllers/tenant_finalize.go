@@ -9,6 +9,7 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/runtime/conditions"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -38,6 +39,20 @@ func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (
 		markFailed(obj, meta.PruneFailedReason, err)
 		return ctrl.Result{}, err
 	}
+	before := obj.DeepCopy()
 	controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer)
-	return ctrl.Result{}, nil
+	return ctrl.Result{}, r.patchFinalizers(ctx, before, obj)
+}
+
+// patchFinalizers writes obj's finalizers, unless somebody else has changed the object since before.
+func (r *TenantReconciler) patchFinalizers(ctx context.Context, before, obj *v1alpha1.Tenant) error {
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	// The answer brings the status that the apiserver has; what is not written yet is kept.
+	status := obj.Status.DeepCopy()
+	err := r.Patch(ctx, obj, patch, client.FieldOwner(v1alpha1.FieldManager))
+	obj.Status = *status
+	if err != nil {
+		return fmt.Errorf("cannot write the finalizers: %w", err)
+	}
+	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	runtimeCtrl "github.com/fluxcd/pkg/runtime/controller"
 	"github.com/fluxcd/pkg/runtime/jitter"
-	"github.com/fluxcd/pkg/runtime/patch"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -88,9 +87,8 @@ func (r *TenantRepositoryReconciler) Reconcile(ctx context.Context, req ctrl.Req
 	}
 
 	before := obj.DeepCopy()
-	patcher := patch.NewSerialPatcher(obj, r.Client)
 	defer func() {
-		if err := patchStatus(ctx, patcher, obj); err != nil {
+		if err := patchStatus(ctx, r.Client, before, obj); err != nil {
 			result, retErr = ctrl.Result{}, kerrors.NewAggregate([]error{retErr, err})
 		}
 		r.RecordDuration(ctx, obj, start)

@@ -38,6 +38,7 @@ func (r *TenantRepositoryReconciler) reportSourceFailure(obj *v1alpha1.TenantRep
 // writing), and what was not removed.
 func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant, met []v1alpha1.Problem, removal *removal, duration time.Duration) {
 	problems := slices.Concat(read.result.Problems, met)
+	attribute(problems, own)
 	slices.SortStableFunc(problems, func(a, b v1alpha1.Problem) int { return cmp.Compare(a.File, b.File) })
 	obj.Status.Problems = problems[:min(len(problems), v1alpha1.MaxProblems)]
 
@@ -76,6 +77,21 @@ func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, read
 	}
 	if !conditions.IsUnknown(obj, meta.ReadyCondition) {
 		recordHistory(&obj.Status.History, read.revision, digest.FromString(read.revision).String(), conditions.GetReason(obj, meta.ReadyCondition), duration)
+	}
+}
+
+// attribute names the tenant that comes from a file, where the file itself could not be read so far.
+func attribute(problems []v1alpha1.Problem, own []v1alpha1.Tenant) {
+	from := map[string][]string{}
+	for i := range own {
+		file := own[i].Annotations[v1alpha1.PathAnnotation]
+		from[file] = append(from[file], own[i].Name)
+	}
+	for i := range problems {
+		file, _, _ := strings.Cut(problems[i].File, ":")
+		if tenants := from[file]; problems[i].Tenant == "" && len(tenants) == 1 {
+			problems[i].Tenant = tenants[0]
+		}
 	}
 }
 

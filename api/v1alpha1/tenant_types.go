@@ -454,3 +454,6 @@ func (in *Tenant) SetLastHandledReconcileAt(v string) { in.Status.LastHandledRec
 
 // LayerName returns the name of the Kustomization of one of the tenant's layers.
 func (in *Tenant) LayerName(layer string) string { return in.Name + "-" + layer }
+
+// SetObservedGeneration records the generation that the status speaks of.
+func (in *Tenant) SetObservedGeneration(generation int64) { in.Status.ObservedGeneration = generation }

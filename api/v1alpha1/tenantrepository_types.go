@@ -278,3 +278,8 @@ func (in *TenantRepository) GetRetryInterval() time.Duration {
 	}
 	return in.Spec.Interval.Duration
 }
+
+// SetObservedGeneration records the generation that the status speaks of.
+func (in *TenantRepository) SetObservedGeneration(generation int64) {
+	in.Status.ObservedGeneration = generation
+}

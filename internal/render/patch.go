@@ -3,10 +3,12 @@
 package render
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -17,6 +19,7 @@ import (
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/resid"
 	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/fluxcd/pkg/apis/kustomize"
 
@@ -24,8 +27,8 @@ import (
 )
 
 // maxPatchBytes is the most that all patches of one tenant may have together. A patch may go to every object, so
-// this bounds what a bundle can grow to.
-const maxPatchBytes = 256 << 10
+// this bounds what a bundle can grow to and how long that takes.
+const maxPatchBytes = 32 << 10
 
 // patch applies the tenant's own patches to all layers with kustomize's patch filters, and refuses those that
 // do more than change objects within the tenant's namespace.
@@ -182,13 +185,11 @@ func (p *patcher) split(patch kustomize.Patch) ([]part, error) {
 		if len(documents) > 1 {
 			return nil, errors.New("a JSON 6902 patch must be one document")
 		}
-		for i, op := range documents[0].Content {
-			// Each copy can double an object, so that a short patch would fill the memory.
-			if name, _ := find(op, "op"); name == nil || name.Value == "copy" {
-				return nil, fmt.Errorf("operation %d must be add, remove, replace, move or test", i)
-			}
+		operations, err := readOperations(patch.Patch)
+		if err != nil {
+			return nil, err
 		}
-		return []part{{target: target, operations: patch.Patch}}, nil
+		return []part{{target: target, operations: operations}}, nil
 	}
 	if target != nil && len(documents) > 1 {
 		return nil, errors.New("a strategic merge patch with a target must be one document")
@@ -231,6 +232,37 @@ func namedBy(d *yaml.Node) (*types.Selector, error) {
 		Gvk:  resid.Gvk{Group: regexp.QuoteMeta(group), Version: regexp.QuoteMeta(version), Kind: regexp.QuoteMeta(n.GetKind())},
 		Name: regexp.QuoteMeta(n.GetName()),
 	}}, nil
+}
+
+// readOperations returns a JSON 6902 patch in the one form of JSON that leaves nothing to the reader: what is
+// judged here is what kustomize executes, with no key twice.
+func readOperations(text string) (string, error) {
+	canonical, err := sigsyaml.YAMLToJSONStrict([]byte(text))
+	if err != nil {
+		return "", err
+	}
+	var operations []map[string]any
+	if err := json.Unmarshal(canonical, &operations); err != nil {
+		return "", fmt.Errorf("is not a list of JSON 6902 operations: %w", err)
+	}
+	for i, operation := range operations {
+		// A copy can double an object each time, so that a short patch would fill the memory.
+		switch operation["op"] {
+		case "add", "remove", "replace", "move", "test":
+		default:
+			return "", fmt.Errorf("operation %d must be add, remove, replace, move or test", i)
+		}
+	}
+	// JSON's own decoder ignores the case of a struct's keys, so only the exact ones are passed on.
+	for i, operation := range operations {
+		for key := range operation {
+			if !slices.Contains([]string{"op", "path", "from", "value"}, key) {
+				return "", fmt.Errorf("operation %d has the key %q: only op, path, from and value are known", i, key)
+			}
+		}
+	}
+	canonical, err = json.Marshal(operations)
+	return string(canonical), err
 }
 
 // decodeAll reads the YAML documents of a text. Anchors are refused: an alias can stand for any amount of text.
