@@ -17,14 +17,23 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
+// platformNamespaces are where Flux, Istio, CloudNativePG and cert-manager are installed by their own guides,
+// and what docs/install.md asks for. Korthweb never takes over a namespace that is there, but a tenant can be
+// defined before they are.
+var platformNamespaces = []string{"flux-system", "istio-system", "cnpg-system", "cert-manager"}
+
 // CheckSpec judges what the schema of Tenant cannot say: names and keys that Kubernetes refuses in the
 // objects that are made from them, and keys that belong to Korthweb or Flux. Defaults must be set.
 // [Load] applies it; a Tenant that somebody made by hand needs it too.
 func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	spec := field.NewPath("spec")
 	errs := CheckCommonMetadata(t.Spec.CommonMetadata, spec.Child("commonMetadata"))
-	if t.Namespace != "" && t.Spec.Namespace == t.Namespace {
-		errs = append(errs, field.Invalid(spec.Child("namespace"), t.Spec.Namespace, "must not be the namespace that the Tenant itself lives in"))
+	switch namespace := t.Spec.Namespace; {
+	case t.Namespace != "" && namespace == t.Namespace:
+		errs = append(errs, field.Invalid(spec.Child("namespace"), namespace, "must not be the namespace that the Tenant itself lives in"))
+	case slices.Contains(platformNamespaces, namespace):
+		errs = append(errs, field.Invalid(spec.Child("namespace"), namespace, "must not be a namespace of the platform: "+
+			strings.Join(platformNamespaces, ", ")+" are where Flux, Istio, CloudNativePG and cert-manager live; leave it out, or choose another"))
 	}
 	for i, d := range t.Spec.DependsOn {
 		errs = append(errs, checkDependency(d, spec.Child("dependsOn").Index(i))...)
@@ -38,7 +47,8 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 }
 
 // CheckCommonMetadata judges labels and annotations that are put on every object: Kubernetes must
-// accept them, and those by which Korthweb and Flux know their own objects are refused. m may be nil.
+// accept them, and those that steer what reads the objects (kustomize, Flux, Istio, selectors) are refused,
+// with those by which Korthweb knows its own. m may be nil.
 func CheckCommonMetadata(m *kustomizev1.CommonMetadata, at *field.Path) field.ErrorList {
 	if m == nil {
 		return nil
@@ -50,19 +60,56 @@ func CheckCommonMetadata(m *kustomizev1.CommonMetadata, at *field.Path) field.Er
 	return append(errs, checkReserved(m.Annotations, annotations)...)
 }
 
+// reservedKeys are labels and annotations that may not be put on every object, with the reason. One that
+// ends in a slash stands for all keys that begin with it. render's guard has a list of its own: a patch may
+// set some of these on an object that it names, and not on all of them.
+var reservedKeys = []struct{ key, why string }{
+	{v1alpha1.ManagedByLabel, "Korthweb sets " + v1alpha1.ManagedByLabel + " itself"},
+	{"app.kubernetes.io/name", selects},
+	{"app.kubernetes.io/instance", selects},
+	{"app.kubernetes.io/component", selects},
+	{"app.kubernetes.io/part-of", selects},
+	{"istio", selects},
+	{"config.kubernetes.io/", "keys in config.kubernetes.io steer kustomize, which can leave out every object by one of them"},
+	{"internal.config.kubernetes.io/", "keys in internal.config.kubernetes.io are kustomize's own"},
+	{"kustomize.config.k8s.io/", "keys in kustomize.config.k8s.io steer kustomize object by object"},
+	{kustomizev1.GroupVersion.Group + "/", "keys in " + kustomizev1.GroupVersion.Group + " steer Flux object by object"},
+	{"helm.toolkit.fluxcd.io/", "keys in helm.toolkit.fluxcd.io steer Flux object by object"},
+	{"reconcile.fluxcd.io/", "keys in reconcile.fluxcd.io are requests to Flux, made object by object"},
+	{"source.toolkit.fluxcd.io/", "keys in source.toolkit.fluxcd.io steer Flux object by object"},
+	{"networking.istio.io/exportTo", "who may see a Service is Korthweb's to say"},
+	{"istio.io/", injects},
+	{"istio-injection", injects},
+	{"sidecar.istio.io/", injects},
+	{"pod-security.kubernetes.io/", "what pods may do in a namespace is for the platform's administrator to say"},
+}
+
+const (
+	selects = "Services, Deployments and Gateways find their pods by this label"
+	injects = "Istio decides by it which pods get its proxy"
+)
+
 func checkReserved(keys map[string]string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		switch {
-		case isOwnKey(key):
-			errs = append(errs, field.Forbidden(at.Key(key), fmt.Sprintf("keys in %s are Korthweb's own: remove it", strings.TrimSuffix(v1alpha1.LabelPrefix, "/"))))
-		case strings.HasPrefix(key, kustomizev1.GroupVersion.Group+"/"):
-			errs = append(errs, field.Forbidden(at.Key(key), "keys in "+kustomizev1.GroupVersion.Group+" steer Flux object by object: remove it"))
-		case key == v1alpha1.ManagedByLabel:
-			errs = append(errs, field.Forbidden(at.Key(key), "Korthweb sets "+v1alpha1.ManagedByLabel+" itself: remove it"))
+		if why := reserved(key); why != "" {
+			errs = append(errs, field.Forbidden(at.Key(key), why+": remove it"))
 		}
 	}
 	return errs
+}
+
+// reserved says why a key may not be put on every object, or "".
+func reserved(key string) string {
+	if isOwnKey(key) {
+		return fmt.Sprintf("keys in %s are Korthweb's own", strings.TrimSuffix(v1alpha1.LabelPrefix, "/"))
+	}
+	for _, r := range reservedKeys {
+		if key == r.key || strings.HasSuffix(r.key, "/") && strings.HasPrefix(key, r.key) {
+			return r.why
+		}
+	}
+	return ""
 }
 
 func checkDependency(d v1alpha1.DependencyReference, at *field.Path) field.ErrorList {

@@ -236,6 +236,14 @@ func TestLoadFiles(t *testing.T) {
 			problems: []problem{{"tenants/a.yaml:7", "x", "spec.namespace", invalid, "must not be the namespace that the Tenant itself lives in"}},
 		},
 		{
+			name: "a namespace of the platform", files: files{"tenants/a.yaml": simple("x", "namespace: istio-system"), "tenants/b.yaml": simple("w", "namespace: cert-manager"), "tenants/c.yaml": simple("z", "namespace: cnpg-system")},
+			problems: []problem{
+				{"tenants/a.yaml:7", "x", "spec.namespace", invalid, "must not be a namespace of the platform"},
+				{"tenants/b.yaml:7", "w", "spec.namespace", invalid, "must not be a namespace of the platform"},
+				{"tenants/c.yaml:7", "z", "spec.namespace", invalid, "must not be a namespace of the platform"},
+			},
+		},
+		{
 			name: "common metadata", files: files{"tenants/a.yaml": simple("x", "commonMetadata:", "  labels:", "    korthweb.digihunch.com/tenant: z", "    app.kubernetes.io/managed-by: me", "    ok: 'a b'", "  annotations:", "    kustomize.toolkit.fluxcd.io/prune: disabled")},
 			problems: []problem{
 				{"tenants/a.yaml:8", "x", "spec.commonMetadata.labels", invalid, "a valid label must be"},
