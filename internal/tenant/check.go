@@ -89,35 +89,6 @@ const (
 	injects = "Istio decides by it which pods get its proxy"
 )
 
-// reservedKeys are labels and annotations that may not be put on every object, with the reason. One that
-// ends in a slash stands for all keys that begin with it. render's guard has a list of its own: a patch may
-// set some of these on an object that it names, and not on all of them.
-var reservedKeys = []struct{ key, why string }{
-	{v1alpha1.ManagedByLabel, "Korthweb sets " + v1alpha1.ManagedByLabel + " itself"},
-	{"app.kubernetes.io/name", selects},
-	{"app.kubernetes.io/instance", selects},
-	{"app.kubernetes.io/component", selects},
-	{"app.kubernetes.io/part-of", selects},
-	{"istio", selects},
-	{"config.kubernetes.io/", "keys in config.kubernetes.io steer kustomize, which can leave out every object by one of them"},
-	{"internal.config.kubernetes.io/", "keys in internal.config.kubernetes.io are kustomize's own"},
-	{"kustomize.config.k8s.io/", "keys in kustomize.config.k8s.io steer kustomize object by object"},
-	{kustomizev1.GroupVersion.Group + "/", "keys in " + kustomizev1.GroupVersion.Group + " steer Flux object by object"},
-	{"helm.toolkit.fluxcd.io/", "keys in helm.toolkit.fluxcd.io steer Flux object by object"},
-	{"reconcile.fluxcd.io/", "keys in reconcile.fluxcd.io are requests to Flux, made object by object"},
-	{"source.toolkit.fluxcd.io/", "keys in source.toolkit.fluxcd.io steer Flux object by object"},
-	{"networking.istio.io/exportTo", "who may see a Service is Korthweb's to say"},
-	{"istio.io/", injects},
-	{"istio-injection", injects},
-	{"sidecar.istio.io/", injects},
-	{"pod-security.kubernetes.io/", "what pods may do in a namespace is for the platform's administrator to say"},
-}
-
-const (
-	selects = "Services, Deployments and Gateways find their pods by this label"
-	injects = "Istio decides by it which pods get its proxy"
-)
-
 func checkReserved(keys map[string]string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
