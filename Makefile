@@ -40,7 +40,9 @@ manifests: bin/controller-gen ## Generate the CRDs and the controller's role
 	@controller-gen rbac:roleName=korthweb-controller paths=./controllers/... output:rbac:dir=config/rbac
 
 verify: generate manifests ## Fail when committed generated files are not current
-	@git diff --exit-code -- api config/crd/bases config/rbac || { echo "run: make generate manifests, and commit the result"; exit 1; }
+	@changed=$$(git status --porcelain -- api config/crd/bases config/rbac); \
+	if [ -n "$$changed" ]; then git diff -- api config/crd/bases config/rbac; echo "$$changed"; \
+		echo "generated files are not current: run make generate manifests, and commit the result"; exit 1; fi
 
 vet:
 	@go vet ./...
@@ -48,11 +50,13 @@ vet:
 lint: bin/golangci-lint ## Run golangci-lint
 	@golangci-lint run ./...
 
-bench: stack ## Measure rendering, and 1,000 tenants on the real apiserver
-	@hack/bench.sh
+bench: stack build ## Measure rendering, and 1,000 tenants on the real apiserver
+	@go test ./internal/render -run '^$$' -bench . -benchtime 2s
+	@go run ./test/bench
 
 fuzz: ## Run each fuzz target for a minute
-	@for target in FuzzLoad FuzzValidate; do go test ./internal/tenant -run '^$$' -fuzz "^$$target$$" -fuzztime 60s -fuzzminimizetime 10x; done
+	@for target in tenant:FuzzLoad tenant:FuzzValidate render:FuzzPatch render:FuzzEncode; do \
+		go test ./internal/$${target%%:*} -run '^$$' -fuzz "^$${target##*:}$$" -fuzztime 60s -fuzzminimizetime 10x; done
 
 clean: ## Remove all that was built
 	@rm -rf bin .cache
