@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	. "github.com/onsi/gomega"
 
@@ -132,6 +133,41 @@ func TestLoadHostile(t *testing.T) {
 			g.Expect(time.Since(start)).To(BeNumerically("<", 10*time.Second))
 			g.Expect(names(r)).To(Equal([]string{"good"}))
 			g.Expect(len(r.Problems)).To(BeNumerically("<=", 25))
+		})
+	}
+}
+
+// TestProblemsAreBounded holds that fifty problems fit into a status, whatever the files hold.
+func TestProblemsAreBounded(t *testing.T) {
+	const size = 400_000
+	long := strings.Repeat("ä", size/2)
+	deep := "tenants/" + strings.Repeat("d/", 300) + "x.yaml"
+	for name, tc := range map[string]struct {
+		file, text  string
+		field, name string // beginning of
+	}{
+		"field":            {file: "tenants/x.yaml", text: simple("x", "? "+long, ": 1"), field: "spec.äää", name: "x"},
+		"label":            {file: "tenants/x.yaml", text: strings.Replace(simple("x"), "name: x", "name: x\n  labels:\n    ? "+long+"\n    : 1", 1), field: "metadata.labels[ääää", name: "x"},
+		"key that is text": {file: "tenants/x.yaml", text: simple("x", "? "+long, ": {no: 1}"), field: "spec.ääää", name: "x"},
+		"tenant":           {file: "tenants/x.yaml", text: strings.Replace(simple("x"), "name: x", "name: "+long, 1), field: "metadata.name", name: "äääää"},
+		"file":             {file: deep, text: simple("x", "bad: 1"), field: "spec.bad", name: "x"},
+		"class":            {file: "tenants/x.yaml", text: class(long, "suspend: true") + "---\n" + class(long, "suspend: true"), field: "metadata.name"},
+		"kind":             {file: "tenants/x.yaml", text: "apiVersion: " + long + "\nkind: " + long + "\n", field: "kind"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			r := load(t, files{tc.file: tc.text})
+			g.Expect(r.Problems).NotTo(BeEmpty())
+			for _, p := range r.Problems {
+				g.Expect(p.Field).To(HavePrefix(tc.field))
+				g.Expect(p.Tenant).To(HavePrefix(tc.name))
+				g.Expect(p.File).To(MatchRegexp(`^tenants/.*:[0-9]+$`))
+				for _, text := range []string{p.File, p.Tenant, p.Field} {
+					g.Expect(len(text)).To(BeNumerically("<=", v1alpha1.MaxProblemText))
+				}
+				g.Expect(len(p.Message)).To(BeNumerically("<=", v1alpha1.MaxProblemMessage))
+				g.Expect(utf8.ValidString(p.File + p.Tenant + p.Field + p.Message)).To(BeTrue())
+			}
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/exposure"
 )
 
 // platformNamespaces are where Flux, Istio, CloudNativePG and cert-manager are installed by their own guides,
@@ -23,7 +24,8 @@ import (
 var platformNamespaces = []string{"flux-system", "istio-system", "cnpg-system", "cert-manager"}
 
 // CheckSpec judges what the schema of Tenant cannot say: names and keys that Kubernetes refuses in the
-// objects that are made from them, and keys that belong to Korthweb or Flux. Defaults must be set.
+// objects that are made from them, keys that belong to Korthweb or Flux, and annotations that ask for
+// what could be another tenant's. Defaults must be set.
 // [Load] applies it; a Tenant that somebody made by hand needs it too.
 func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	spec := field.NewPath("spec")
@@ -41,8 +43,24 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	if r := t.Spec.Orthanc.Resources; r != nil {
 		errs = append(errs, checkResources(r, spec.Child("orthanc", "resources"))...)
 	}
-	service := t.Spec.Ingress.Service.Annotations
-	errs = append(errs, apivalidation.ValidateAnnotations(service, spec.Child("ingress", "service", "annotations"))...)
+	service, at := t.Spec.Ingress.Service.Annotations, spec.Child("ingress", "service", "annotations")
+	errs = append(errs, apivalidation.ValidateAnnotations(service, at)...)
+	errs = append(errs, checkExposure(t, service, at)...)
+	if m := t.Spec.CommonMetadata; m != nil {
+		errs = append(errs, checkExposure(t, m.Annotations, spec.Child("commonMetadata", "annotations"))...)
+	}
+	return errs
+}
+
+// checkExposure refuses annotations that ask for an address or a name that another tenant may have.
+func checkExposure(t *v1alpha1.Tenant, annotations map[string]string, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		if value := annotations[key]; !exposure.Allowed(key, value, t) {
+			errs = append(errs, field.Invalid(at.Key(key), value, "may only name the tenant's own hosts and loadBalancerIP: "+
+				"ask for an address with spec.ingress.service.loadBalancerIP, or remove it"))
+		}
+	}
 	return errs
 }
 

@@ -75,6 +75,9 @@ func FuzzLoad(f *testing.F) {
 			if p.Reason == "" || p.Message == "" || p.File == "" {
 				t.Fatalf("problem that says nothing: %+v", p)
 			}
+			if max(len(p.File), len(p.Tenant), len(p.Field)) > v1alpha1.MaxProblemText || len(p.Message) > v1alpha1.MaxProblemMessage {
+				t.Fatalf("problem that says too much: %+v", p)
+			}
 		}
 	})
 }

@@ -240,7 +240,7 @@ func (l *loader) result(definitions []Definition, seen map[string]string) *Resul
 
 func (l *loader) report(file string, line int, tenant, field, reason, message string) {
 	l.problems = append(l.problems, located{
-		Problem: v1alpha1.Problem{File: place(file, line), Tenant: tenant, Field: field, Reason: reason, Message: message},
+		Problem: Bounded(v1alpha1.Problem{File: place(file, line), Tenant: tenant, Field: field, Reason: reason, Message: message}),
 		file:    file,
 		line:    line,
 	})

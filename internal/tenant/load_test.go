@@ -253,6 +253,16 @@ func TestLoadFiles(t *testing.T) {
 			},
 		},
 		{
+			name: "addresses and names by annotation", files: files{"tenants/a.yaml": simple("x", "ingress:", "  service:", "    loadBalancerIP: 192.0.2.17", "    annotations:",
+				"      external-dns.alpha.kubernetes.io/hostname: 'x.orthweb.com,other.orthweb.com'", "      metallb.io/loadBalancerIPs: 192.0.2.17",
+				"      metallb.io/address-pool: facilities", "      lbipam.cilium.io/ips: 192.0.2.18", "commonMetadata:", "  annotations:", "    external-dns.alpha.kubernetes.io/target: 192.0.2.18")},
+			problems: []problem{
+				{"tenants/a.yaml:11", "x", "spec.ingress.service.annotations[external-dns.alpha.kubernetes.io/hostname]", invalid, "the tenant's own hosts"},
+				{"tenants/a.yaml:14", "x", "spec.ingress.service.annotations[lbipam.cilium.io/ips]", invalid, "spec.ingress.service.loadBalancerIP"},
+				{"tenants/a.yaml:17", "x", "spec.commonMetadata.annotations[external-dns.alpha.kubernetes.io/target]", invalid, "the tenant's own hosts"},
+			},
+		},
+		{
 			name: "request above limit", files: files{"tenants/a.yaml": simple("x", "orthanc:", "  resources:", "    requests: {memory: 2Gi}", "    limits: {memory: 1Gi}")},
 			problems: []problem{{"tenants/a.yaml:9", "x", "spec.orthanc.resources.requests[memory]", invalid, "must not be above the limit, 1Gi"}},
 		},

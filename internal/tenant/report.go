@@ -14,7 +14,7 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// maxMessage bounds a message, in bytes: what was found may be long.
+// maxMessage bounds what a message says of a value, in bytes; what follows is where the value comes from.
 const maxMessage = 600
 
 // reportErrors reports what is wrong with the fields of a document, each at its line. class is nil
@@ -85,8 +85,28 @@ func describe(err *field.Error) string {
 	default:
 		message = strings.ReplaceAll(err.ErrorBody(), err.Field+" in body ", "")
 	}
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	return shorten(message, maxMessage)
+}
+
+// Bounded cuts the texts of a problem to what the status of a TenantRepository takes. They hold what
+// others wrote: a path, a key and a name may be as long as the file lets them.
+func Bounded(p v1alpha1.Problem) v1alpha1.Problem {
+	file, line := p.File, ""
+	if i := strings.LastIndexByte(file, ':'); i >= 0 && len(file)-i <= 8 {
+		file, line = file[:i], file[i:]
 	}
-	return message
+	p.File = shorten(file, v1alpha1.MaxProblemText-len(line)) + line
+	p.Tenant = shorten(p.Tenant, v1alpha1.MaxProblemText)
+	p.Field = shorten(p.Field, v1alpha1.MaxProblemText)
+	p.Message = shorten(p.Message, v1alpha1.MaxProblemMessage)
+	return p
+}
+
+// shorten cuts a text that has more than so many bytes, at a character, and puts … at its end.
+func shorten(s string, most int) string {
+	const mark = "…"
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most-len(mark)], "") + mark
 }
