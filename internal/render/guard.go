@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/exposure"
 )
 
 // guard finds in an object what decides whom it belongs to and what it reaches, so that a patched object can be
@@ -22,7 +23,20 @@ type guard struct {
 	namespace string
 	// hosts of the tenant, which are its own alone.
 	hosts []string
+	// allowed tells whether the tenant may have an annotation.
+	allowed func(key, value string) bool
 }
+
+func newGuard(t *v1alpha1.Tenant) guard {
+	return guard{
+		namespace: t.Spec.Namespace,
+		hosts:     []string{string(t.Spec.Ingress.Web.Host), string(t.Spec.Ingress.DICOM.Host)},
+		allowed:   func(key, value string) bool { return exposure.Allowed(key, value, t) },
+	}
+}
+
+// closedKinds are those that no patch may touch: they keep others out of the tenant's namespace, and give rights in it.
+var closedKinds = []string{"NetworkPolicy", "AuthorizationPolicy", "PeerAuthentication", "Role", "RoleBinding"}
 
 // fact is a value at a path, without the indexes of lists.
 type fact struct {
@@ -38,9 +52,27 @@ type facts struct {
 }
 
 // fixedFields are the fields, in lower case, that a patch may not touch: the identity to act as (without one, a
-// Flux controller acts as itself), who may see a service or route, and the label by which an Istio Gateway finds
-// its pods, which is not bound to a namespace.
-var fixedFields = []string{"serviceaccountname", "serviceaccount", "kubeconfig", "exportto", "istio"}
+// Flux controller acts as itself), who may see a service or route, the label by which an Istio Gateway finds its
+// pods, which is not bound to a namespace, addresses and names that could be another's, the node, and "<<", by which
+// YAML says a field without its name.
+var fixedFields = []string{
+	"serviceaccountname", "serviceaccount", "kubeconfig", "exportto", "istio",
+	"externalips", "externalname", "loadbalancerip", "delegate",
+	"hostpath", "hostnetwork", "hostpid", "hostipc", "<<",
+}
+
+// fixedPaths are the places, in lower case, that a patch may not touch in an object of a kind: where the gateway's
+// chart comes from and what happens to it, which is spec.ingress.chart's to say, and the gateways of a route, which
+// is every sidecar's without them.
+var fixedPaths = map[string][]string{
+	"HelmRelease": {
+		"spec.chart", "spec.chartref", "spec.valuesfrom", "spec.postrenderers", "spec.install.crds", "spec.upgrade.crds",
+	},
+	"OCIRepository": {
+		"spec.url", "spec.provider", "spec.secretref", "spec.certsecretref", "spec.proxysecretref",
+	},
+	"VirtualService": {"spec.gateways"},
+}
 
 // fixedPrefixes begin the labels and annotations that a patch may not touch: those that Korthweb, and those that
 // kustomize and Flux, take instructions from.
@@ -56,28 +88,31 @@ var foreignText = []*regexp.Regexp{
 	regexp.MustCompile(`kubernetes(?:-gateway)?://([^/]*)/`),
 }
 
-func (g guard) facts(n *yaml.Node) facts {
+func (g guard) facts(kind string, n *yaml.Node) facts {
 	f := facts{fixed: map[fact]bool{}, foreign: map[fact]bool{}}
-	g.walk(n, "", f)
+	g.walk(n, kind, "", f)
 	return f
 }
 
-func (g guard) walk(n *yaml.Node, path string, f facts) {
+func (g guard) walk(n *yaml.Node, kind, path string, f facts) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i].Value, n.Content[i+1]
 			below := strings.TrimPrefix(path+"."+key, ".")
-			if isFixed(key) {
+			if isFixed(key) || slices.Contains(fixedPaths[kind], strings.ToLower(below)) {
 				f.fixed[fact{below, text(value)}] = true
 				continue
 			}
+			if !g.allowed(key, text(value)) {
+				f.foreign[fact{below, text(value)}] = true
+			}
 			g.field(strings.ToLower(key), value, below, f)
-			g.walk(value, below, f)
+			g.walk(value, kind, below, f)
 		}
 	case yaml.SequenceNode:
 		for _, item := range n.Content {
-			g.walk(item, path, f)
+			g.walk(item, kind, path, f)
 		}
 	case yaml.ScalarNode:
 		for _, pattern := range foreignText {
@@ -106,8 +141,6 @@ func (g guard) field(name string, value *yaml.Node, path string, f facts) {
 		own = func(s string) bool { return s == "Cluster" || !strings.HasPrefix(s, "Cluster") }
 	case name == "volumename":
 		own = func(s string) bool { return s == "" }
-	case name == "principals" || name == "notprincipals":
-		own = func(s string) bool { return strings.HasPrefix(s, "cluster.local/ns/"+g.namespace+"/sa/") }
 	case name == "hosts" && !strings.Contains(path, "egress"):
 		// Of a route or listener, not of a Sidecar: a host that is nobody's claim could be another tenant's.
 		own = func(s string) bool {
@@ -119,6 +152,9 @@ func (g guard) field(name string, value *yaml.Node, path string, f facts) {
 		}
 	case name == "hosts" || name == "gateways":
 		own = func(s string) bool {
+			if s == "mesh" { // every sidecar, as the gateway of one rule of a route
+				return false
+			}
 			namespace, _, qualified := strings.Cut(s, "/")
 			return !qualified || namespace == "." || namespace == "~" || namespace == g.namespace
 		}

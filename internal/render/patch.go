@@ -40,10 +40,7 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 	if size > maxPatchBytes {
 		return &Error{Field: "spec.patches", Err: fmt.Errorf("have %d bytes, at most %d are allowed", size, maxPatchBytes)}
 	}
-	p, err := newPatcher(b, guard{
-		namespace: t.Spec.Namespace,
-		hosts:     []string{string(t.Spec.Ingress.Web.Host), string(t.Spec.Ingress.DICOM.Host)},
-	})
+	p, err := newPatcher(b, newGuard(t))
 	if err != nil {
 		return fmt.Errorf("tenant %s: objects to patch: %w", t.Name, err)
 	}
@@ -326,6 +323,9 @@ func (p *patcher) check(touched map[*resource.Resource]bool) error {
 		if !touched[r] && r == p.resources[i] {
 			continue
 		}
+		if kind := p.objects[i].Kind; slices.Contains(closedKinds, kind) {
+			return fmt.Errorf("%s/%s: a patch may not touch any %s: choose a target that does not match it", kind, p.objects[i].Name, kind)
+		}
 		var err error
 		if p.patched[i], err = p.checkObject(p.objects[i], r); err != nil {
 			return fmt.Errorf("%s/%s: %w", p.objects[i].Kind, p.objects[i].Name, err)
@@ -349,5 +349,5 @@ func (p *patcher) checkObject(before Object, r *resource.Resource) (*yaml.Node, 
 		return nil, fmt.Errorf("a patch may not change an object's apiVersion, kind, name or namespace (to %s %s %s/%s)",
 			now.APIVersion, now.Kind, now.Namespace, now.Name)
 	}
-	return node.YNode(), p.guard.compare(p.guard.facts(before.node), p.guard.facts(node.YNode()))
+	return node.YNode(), p.guard.compare(p.guard.facts(before.Kind, before.node), p.guard.facts(before.Kind, node.YNode()))
 }

@@ -69,11 +69,9 @@ func TestPatchesRefused(t *testing.T) {
 		// Reaching into other namespaces.
 		{"target namespace", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {targetNamespace: bhs-orthweb}\n"}, "HelmRelease/istio-ingress: spec.targetNamespace: a patch may not reach outside"},
 		{"storage namespace", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {storageNamespace: bhs-orthweb}\n"}, "spec.storageNamespace"},
-		{"chart of another namespace", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {chartRef: {namespace: bhs-orthweb}}\n"}, "spec.chartRef.namespace"},
-		{"network policy", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/ingress/0/from/-","value":{"namespaceSelector":{}}}]`, Target: target("NetworkPolicy", "orthanc")}, "NetworkPolicy/orthanc: spec.ingress.from.namespaceSelector"},
-		{"any principal", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/rules/0/from/0/source/principals/0","value":"*"}]`, Target: target("AuthorizationPolicy", "orthanc")}, "AuthorizationPolicy/orthanc: spec.rules.from.source.principals"},
-		{"other principal", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/rules/0/from/0/source/principals/-","value":"cluster.local/ns/bhs-orthweb/sa/istio-ingress"}]`, Target: target("AuthorizationPolicy", "orthanc")}, "spec.rules.from.source.principals"},
-		{"source namespaces", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/rules/0/from/0/source/namespaces","value":["bhs-orthweb"]}]`, Target: target("AuthorizationPolicy", "orthanc")}, "spec.rules.from.source.namespaces"},
+		{"chart of another namespace", kustomize.Patch{Patch: "kind: HelmRelease\nmetadata: {name: istio-ingress}\nspec: {chartRef: {namespace: bhs-orthweb}}\n"}, "HelmRelease/istio-ingress: spec.chartRef: a patch may not set"},
+		{"network policy", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/ingress/0/from/-","value":{"namespaceSelector":{}}}]`, Target: target("NetworkPolicy", "orthanc")}, "NetworkPolicy/orthanc: a patch may not touch any NetworkPolicy"},
+		{"any principal", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/rules/0/from/0/source/principals/0","value":"*"}]`, Target: target("AuthorizationPolicy", "orthanc")}, "AuthorizationPolicy/orthanc: a patch may not touch any AuthorizationPolicy"},
 		{"sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"bhs-orthweb/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
 		{"all sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"*/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
 		{"host of nobody", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/hosts/-","value":"elsewhere.example.org"}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.hosts"},
@@ -89,6 +87,45 @@ func TestPatchesRefused(t *testing.T) {
 		{"somebody's volume", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/volumeName","value":"pv-1"}]`, Target: target("PersistentVolumeClaim", "")}, "PersistentVolumeClaim/orthanc-storage: spec.volumeName"},
 		{"much text", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/targetNamespace","value":"` + strings.Repeat("ü", 10<<10) + `"}]`, Target: target("HelmRelease", "")}, "spec.targetNamespace"},
 		{"credential of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/tls/credentialName","value":"kubernetes-gateway://bhs-orthweb/web-tls"}]`, Target: target("Gateway", "web-gw")}, "spec.servers.tls.credentialName"},
+		// What keeps others out.
+		{"network policy that matches nothing", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/podSelector","value":{"matchLabels":{"a":"b"}}}]`, Target: target("NetworkPolicy", "default-deny")}, "NetworkPolicy/default-deny: a patch may not touch any NetworkPolicy"},
+		{"network policy that is open", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/ingress/-","value":{"from":[{"ipBlock":{"cidr":"0.0.0.0/0"}}]}}]`, Target: target("NetworkPolicy", "postgres")}, "NetworkPolicy/postgres: a patch may not touch"},
+		{"every object", kustomize.Patch{Patch: `[{"op":"add","path":"/metadata/labels/note","value":"x"}]`, Target: target("", ".*")}, "a patch may not touch any"},
+		{"no mutual TLS", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/mtls/mode","value":"PERMISSIVE"}]`, Target: target("PeerAuthentication", "")}, "PeerAuthentication/default: a patch may not touch any PeerAuthentication"},
+		// Addresses and names.
+		{"external addresses", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/externalIPs","value":["192.0.2.1"]}]`, Target: target("Service", "orthweb")}, "Service/orthweb: spec.externalIPs: a patch may not set"},
+		{"external addresses of the gateway", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/externalIPs","value":["192.0.2.1"]}]`, Target: target("HelmRelease", "")}, "HelmRelease/istio-ingress: spec.values.service.externalIPs"},
+		{"external addresses in other letters", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/externalips","value":["192.0.2.1"]}]`, Target: target("HelmRelease", "")}, "spec.values.service.externalips"},
+		{"external addresses in the chart's own defaults", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/_internal_defaults_do_not_set","value":{"service":{"externalIPs":["192.0.2.1"]}}}]`, Target: target("HelmRelease", "")}, "spec.values._internal_defaults_do_not_set.service.externalIPs"},
+		{"external addresses of the database", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/managed","value":{"services":{"additional":[{"serviceTemplate":{"spec":{"externalIPs":["192.0.2.1"]}}}]}}}]`, Target: target("Cluster", "")}, "spec.managed.services.additional.serviceTemplate.spec.externalIPs"},
+		{"address of the gateway", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/loadBalancerIP","value":"192.0.2.1"}]`, Target: target("HelmRelease", "")}, "spec.values.service.loadBalancerIP: a patch may not set"},
+		{"address of a service", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/loadBalancerIP","value":"192.0.2.1"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: spec.loadBalancerIP"},
+		{"another name", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/externalName","value":"example.org"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: spec.externalName"},
+		{"name of nobody", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/annotations","value":{"external-dns.alpha.kubernetes.io/hostname":"elsewhere.example.org"}}]`, Target: target("HelmRelease", "")}, "spec.values.service.annotations.external-dns.alpha.kubernetes.io/hostname: a patch may not reach outside"},
+		{"address by annotation", kustomize.Patch{Patch: `[{"op":"add","path":"/metadata/annotations/metallb.io~1loadBalancerIPs","value":"192.0.2.1"}]`, Target: target("Service", "orthweb")}, "metadata.annotations.metallb.io/loadBalancerIPs"},
+		{"target of a gateway's name", kustomize.Patch{Patch: `[{"op":"add","path":"/metadata/annotations","value":{"external-dns.alpha.kubernetes.io/target":"192.0.2.1"}}]`, Target: target("Gateway", "web-gw")}, "Gateway/web-gw: metadata.annotations.external-dns.alpha.kubernetes.io/target"},
+		// The gateway's chart.
+		{"another chart", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/chart","value":{"spec":{"chart":"x"}}}]`, Target: target("HelmRelease", "")}, "HelmRelease/istio-ingress: spec.chart: a patch may not set"},
+		{"another chart's source", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/chartRef/name","value":"other"}]`, Target: target("HelmRelease", "")}, "spec.chartRef: a patch may not set"},
+		{"values from elsewhere", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/valuesFrom","value":[{"kind":"ConfigMap","name":"x"}]}]`, Target: target("HelmRelease", "")}, "spec.valuesFrom"},
+		{"post renderers", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/postRenderers","value":[{"kustomize":{"patches":[]}}]}]`, Target: target("HelmRelease", "")}, "spec.postRenderers"},
+		{"definitions of kinds", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/install/crds","value":"CreateReplace"}]`, Target: target("HelmRelease", "")}, "spec.install.crds"},
+		{"newer definitions of kinds", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/upgrade/crds","value":"CreateReplace"}]`, Target: target("HelmRelease", "")}, "spec.upgrade.crds"},
+		{"registry", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/url","value":"oci://elsewhere.example.org/x"}]`, Target: target("OCIRepository", "")}, "OCIRepository/istio-ingress: spec.url"},
+		{"registry's provider", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/provider","value":"aws"}]`, Target: target("OCIRepository", "")}, "spec.provider"},
+		{"registry's secret", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/secretRef","value":{"name":"x"}}]`, Target: target("OCIRepository", "")}, "spec.secretRef"},
+		{"registry's certificate", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/certSecretRef","value":{"name":"x"}}]`, Target: target("OCIRepository", "")}, "spec.certSecretRef"},
+		{"proxy", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/proxySecretRef","value":{"name":"x"}}]`, Target: target("OCIRepository", "")}, "spec.proxySecretRef"},
+		{"without a name", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/<<","value":{"valuesFrom":[{"kind":"ConfigMap","name":"x"}]}}]`, Target: target("HelmRelease", "")}, "spec."},
+		// The node.
+		{"a file of the node", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/template/spec/volumes/-","value":{"name":"x","hostPath":{"path":"/"}}}]`, Target: target("Deployment", "orthanc")}, "spec.template.spec.volumes.hostPath"},
+		{"the node's network", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/template/spec/hostNetwork","value":true}]`, Target: target("Deployment", "orthanc")}, "spec.template.spec.hostNetwork"},
+		{"the node's processes", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/hostPID","value":true}]`, Target: target("HelmRelease", "")}, "spec.values.hostPID"},
+		// Routes.
+		{"delegate", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/http/0/delegate","value":{"name":"x"}}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.http.delegate"},
+		{"every sidecar", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/gateways","value":["mesh"]}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.gateways"},
+		{"every sidecar by default", kustomize.Patch{Patch: `[{"op":"remove","path":"/spec/gateways"}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.gateways: a patch may not remove"},
+		{"every sidecar in a rule", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/http/0/match","value":[{"gateways":["mesh"]}]}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.http.match.gateways"},
 	}
 	r := newRenderer(t)
 	for _, tc := range cases {
@@ -123,10 +160,24 @@ func TestPatchesAllowed(t *testing.T) {
 		},
 		{
 			"the tenant's own namespace", kustomize.Patch{
-				Patch:  `[{"op":"add","path":"/spec/chartRef/namespace","value":"mhr-orthweb"}]`,
+				Patch:  `[{"op":"add","path":"/spec/targetNamespace","value":"mhr-orthweb"}]`,
 				Target: &kustomize.Selector{Kind: "HelmRelease", Namespace: "mhr-orthweb"},
 			},
-			"dependency/helmrelease-istio-ingress.yaml", "namespace: mhr-orthweb",
+			"dependency/helmrelease-istio-ingress.yaml", "targetNamespace: mhr-orthweb",
+		},
+		{
+			"who may come in", kustomize.Patch{
+				Patch:  `[{"op":"add","path":"/spec/values/service/loadBalancerSourceRanges","value":["198.51.100.0/24"]}]`,
+				Target: &kustomize.Selector{Kind: "HelmRelease"},
+			},
+			"dependency/helmrelease-istio-ingress.yaml", "198.51.100.0/24",
+		},
+		{
+			"the tenant's own name", kustomize.Patch{
+				Patch:  `[{"op":"add","path":"/spec/values/service/annotations","value":{"external-dns.alpha.kubernetes.io/hostname":"mhr.orthweb.com"}}]`,
+				Target: &kustomize.Selector{Kind: "HelmRelease"},
+			},
+			"dependency/helmrelease-istio-ingress.yaml", "external-dns.alpha.kubernetes.io/hostname: mhr.orthweb.com",
 		},
 		{
 			"one more host", kustomize.Patch{
