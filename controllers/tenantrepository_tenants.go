@@ -172,12 +172,12 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 }
 
 func refusedBy(definition tenant.Definition, reason string, err error) v1alpha1.Problem {
-	return v1alpha1.Problem{
+	return tenant.Bounded(v1alpha1.Problem{
 		File:    location(definition),
 		Tenant:  definition.Tenant.Name,
 		Reason:  reason,
 		Message: "the apiserver refused it: " + err.Error(),
-	}
+	})
 }
 
 // desiredTenant is the Tenant to write for a definition. Its revision stays the one that last changed

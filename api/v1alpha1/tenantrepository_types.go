@@ -24,6 +24,13 @@ const (
 
 	// MaxProblems is the most problems that a TenantRepository's status lists.
 	MaxProblems = 50
+
+	// MaxProblemText is the most bytes that a problem's file, tenant and field may each have. What they
+	// say comes from others' files, and the whole status must fit into one object.
+	MaxProblemText = 256
+
+	// MaxProblemMessage is the most bytes that a problem's message may have.
+	MaxProblemMessage = 1024
 )
 
 // TenantRepositorySpec says where tenant definitions come from and how a new revision is taken over.
@@ -203,14 +210,17 @@ type TenantCounts struct {
 // Problem is something wrong with one file or one tenant of a revision.
 type Problem struct {
 	// File within the source, with the line where it is known: tenants/bhs.yaml:12.
+	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	File string `json:"file,omitempty"`
 
 	// Tenant that the problem keeps back, where it is known.
+	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Tenant string `json:"tenant,omitempty"`
 
 	// Field that is wrong, as a path: spec.orthanc.aeTitle.
+	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Field string `json:"field,omitempty"`
 
@@ -219,6 +229,7 @@ type Problem struct {
 	Reason string `json:"reason"`
 
 	// Message says what was found, what was expected and what to do.
+	// +kubebuilder:validation:MaxLength=1024
 	// +required
 	Message string `json:"message"`
 }
