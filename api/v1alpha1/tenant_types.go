@@ -179,12 +179,14 @@ type AutoscalingSpec struct {
 // ResourceRequirements are the compute resources of a container.
 type ResourceRequirements struct {
 	// Requests is what the container is guaranteed.
+	// +kubebuilder:validation:MaxProperties=16
 	// +optional
-	Requests corev1.ResourceList `json:"requests,omitempty"`
+	Requests map[corev1.ResourceName]resource.Quantity `json:"requests,omitempty"`
 
 	// Limits is the most that the container may use.
+	// +kubebuilder:validation:MaxProperties=16
 	// +optional
-	Limits corev1.ResourceList `json:"limits,omitempty"`
+	Limits map[corev1.ResourceName]resource.Quantity `json:"limits,omitempty"`
 }
 
 // Modality is a DICOM application entity that may talk to Orthanc.

@@ -137,6 +137,50 @@ func TestLoadHostile(t *testing.T) {
 	}
 }
 
+// entries repeats a text, with the number of each for %d.
+func entries(n int, format string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
+
+// TestLoadEntries holds that a mapping or list that is too large is one problem, and that the schema, whose
+// validator takes the square of the number of mistakes, is not asked about what is in it.
+func TestLoadEntries(t *testing.T) {
+	const merged = "x-a: &a\n%sx-b: &b\n%sspec:\n  commonMetadata: {labels: {<<: [*a, *b]}}\n"
+	for name, tc := range map[string]struct {
+		text     string
+		problems []problem
+	}{
+		"quantities": {simple("x", "orthanc: {resources: {requests: {"+entries(4000, "k%d: x, ")+"}}}"),
+			[]problem{{"tenants/x.yaml:7", "x", "spec.orthanc.resources.requests", malformed, "holds 4000 entries, and 256 is the limit"}}},
+		"quantities beyond all bounds": {simple("x", "orthanc: {resources: {requests: {"+entries(19_000, "k%d: x, ")+"}}}"), []problem{
+			{"tenants/x.yaml:1", "x", "", malformed, "more than 5000 values"},
+			{"tenants/x.yaml:7", "x", "spec.orthanc.resources.requests", malformed, "holds 19000 entries, and 256 is the limit"},
+		}},
+		"modalities": {simple("x", "orthanc: {modalities: ["+entries(257, "%d, ")+"]}"),
+			[]problem{{"tenants/x.yaml:7", "x", "spec.orthanc.modalities", malformed, "holds 257 entries, and 256 is the limit"}}},
+		"unknown fields": {simple("x", entries(300, "k%d: 1\n  ")),
+			[]problem{{"tenants/x.yaml:6", "x", "spec", malformed, "holds 301 entries, and 256 is the limit"}}},
+		"by merge keys": {head + "metadata: {name: x}\n" + fmt.Sprintf(merged, entries(200, "  a%d: x\n"), entries(200, "  b%d: x\n")),
+			[]problem{{"tenants/x.yaml:407", "x", "spec.commonMetadata.labels", malformed, "holds 400 entries, and 256 is the limit"}}},
+		"class": {class("x", "orthanc: {resources: {limits: {"+entries(257, "k%d: x, ")+"}}}"),
+			[]problem{{"tenants/x.yaml:6", "", "spec.orthanc.resources.limits", malformed, "holds 257 entries, and 256 is the limit"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			expectProblems(t, load(t, files{"tenants/x.yaml": tc.text}), tc.problems)
+		})
+	}
+
+	g := NewWithT(t)
+	r := load(t, files{"tenants/x.yaml": simple("x", "commonMetadata: {labels: {"+entries(256, "k%d: v, ")+"}}"),
+		"tenants/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + entries(1000, "x%d.yaml, ") + "]\n"})
+	g.Expect(r.Problems).To(BeEmpty())
+	g.Expect(names(r)).To(Equal([]string{"x"}))
+}
+
 // TestProblemsAreBounded holds that fifty problems fit into a status, whatever the files hold.
 func TestProblemsAreBounded(t *testing.T) {
 	const size = 400_000

@@ -37,7 +37,7 @@ type document struct {
 	line     int // of its first field
 	root     *node
 	findings []finding
-	oversize bool // root holds too many values to be expanded
+	oversize bool // root holds too much to be expanded and judged
 }
 
 // directory checks that name is a directory that is reached without a symbolic link.
@@ -233,7 +233,7 @@ func convertDocument(file string, in *yaml.Node) (doc document, ok bool) {
 	doc = document{file: file, line: in.Line}
 	c := &converter{seen: map[*yaml.Node]*node{}}
 	doc.root = c.convert(in, "", 0)
-	doc.findings = c.findings
+	doc.findings, doc.oversize = c.findings, c.oversize
 	switch {
 	case doc.root.kind != yaml.MappingNode:
 		doc.findings = append(doc.findings, finding{doc.line, "", "the document is not a mapping: expected apiVersion, kind, metadata and spec"})

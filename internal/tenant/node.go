@@ -14,7 +14,11 @@ import (
 const (
 	// maxValues bounds the values of one document after its aliases are expanded. A tenant with
 	// 200 modalities has about 1,100.
-	maxValues = 20_000
+	maxValues = 5_000
+
+	// maxEntries bounds the keys of one mapping and the items of one list. The longest list of the API has
+	// 200. More are refused before the schema is asked, whose validator compares each mistake with all others.
+	maxEntries = 256
 
 	// maxDepth bounds the nesting of one document. The API nests seven levels deep.
 	maxDepth = 32
@@ -136,6 +140,7 @@ type finding struct {
 type converter struct {
 	seen     map[*yaml.Node]*node // nil while an anchor is being converted
 	merges   int                  // entries that merge keys have copied, which are not shared
+	oversize bool
 	findings []finding
 }
 
@@ -168,6 +173,10 @@ func (c *converter) convert(in *yaml.Node, field string, depth int) *node {
 	default:
 		out.text = in.Value
 		out.scalar = c.scalar(in, field)
+	}
+	if len(out.entries) > maxEntries {
+		c.oversize = true
+		c.fail(in, field, "holds %d entries, and %d is the limit", len(out.entries), maxEntries)
 	}
 	if in.Anchor != "" {
 		c.seen[in] = out

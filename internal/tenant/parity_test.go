@@ -219,6 +219,7 @@ func testParity(t *testing.T, c client.Client) {
 		{name: "dependency without a name", spec: "domain: a.b\ndependsOn: [{namespace: x}]", fields: []string{"spec.dependsOn[0].name"}},
 		{name: "suspend in words", spec: "domain: a.b\nsuspend: 'true'", fields: []string{"spec.suspend"}},
 		{name: "resources that are none", spec: "domain: a.b\northanc: {resources: {limits: {memory: lots}}}", fields: []string{"spec.orthanc.resources.limits.memory"}},
+		{name: "resources of 17 kinds", spec: "domain: a.b\northanc: {resources: {limits: {" + entries(17, "example.com/k%d: 1, ") + "}}}", fields: []string{"spec.orthanc.resources.limits"}},
 		{name: "orthanc is a list", spec: "domain: a.b\northanc: []", fields: []string{"spec.orthanc"}},
 		{name: "two mistakes", spec: "domain: a.b\northanc: {aeTitle: 'a\\b'}\ningress: {dicom: {port: 80}}", fields: []string{"spec.ingress.dicom.port", "spec.orthanc.aeTitle"}},
 	} {
