@@ -23,6 +23,10 @@ import (
 // defined before they are.
 var platformNamespaces = []string{"flux-system", "istio-system", "cnpg-system", "cert-manager"}
 
+// maxPatchBytes bounds the patches of a tenant together. render has the same bound, for the Tenants that it
+// is given otherwise; here a definition is refused before it is written.
+const maxPatchBytes = 32 << 10
+
 // CheckSpec judges what the schema of Tenant cannot say: names and keys that Kubernetes refuses in the
 // objects that are made from them, keys that belong to Korthweb or Flux, and annotations that ask for
 // what could be another tenant's. Defaults must be set.
@@ -39,6 +43,14 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	}
 	for i, d := range t.Spec.DependsOn {
 		errs = append(errs, checkDependency(d, spec.Child("dependsOn").Index(i))...)
+	}
+	patches := 0
+	for _, p := range t.Spec.Patches {
+		patches += len(p.Patch)
+	}
+	if patches > maxPatchBytes {
+		errs = append(errs, field.Invalid(spec.Child("patches"), fmt.Sprintf("%d bytes", patches), fmt.Sprintf(
+			"the patches may have %d bytes together: shorten them", maxPatchBytes)))
 	}
 	if r := t.Spec.Orthanc.Resources; r != nil {
 		errs = append(errs, checkResources(r, spec.Child("orthanc", "resources"))...)

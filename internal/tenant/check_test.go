@@ -4,9 +4,11 @@ package tenant_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/kustomize"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -55,4 +57,17 @@ func TestCheckCommonMetadata(t *testing.T) {
 	}
 	free := map[string]string{"team": "x", "example.com/istio": "x", "app.kubernetes.io/version": "x", "sharding.fluxcd.io/key": "x", "istio-x": "x"}
 	NewWithT(t).Expect(tenant.CheckCommonMetadata(&kustomizev1.CommonMetadata{Labels: free, Annotations: free}, at)).To(BeEmpty())
+}
+
+// TestCheckSpecPatches holds that patches are bounded together, as where they are applied.
+func TestCheckSpecPatches(t *testing.T) {
+	g := NewWithT(t)
+	x := held("x", "", 1)
+	x.SetDefaults()
+	x.Spec.Patches = []kustomize.Patch{{Patch: strings.Repeat("a", 16<<10)}, {Patch: strings.Repeat("b", 16<<10)}}
+	g.Expect(tenant.CheckSpec(&x)).To(BeEmpty())
+	x.Spec.Patches[1].Patch += "b"
+	errs := tenant.CheckSpec(&x)
+	g.Expect(errs).To(HaveLen(1))
+	g.Expect(errs[0]).To(MatchError(`spec.patches: Invalid value: "32769 bytes": the patches may have 32768 bytes together: shorten them`))
 }
