@@ -28,9 +28,10 @@ const (
 	// maxObjects bounds the objects of a pack; go-git keeps some 250 bytes for each.
 	maxObjects = 1 << 20
 
-	// maxInflation is how many times Limits.MaxBytes all objects may have unpacked. Packs of a long
-	// history reach 10 to 20; a pack of deltas that repeat themselves has no limit of its own.
-	maxInflation = 32
+	// maxInflation is how many times Limits.MaxBytes all objects may have unpacked: 4 GiB by default, as
+	// much as a pack of 200 to 400 MB with a long history. A pack of deltas that repeat themselves has no
+	// limit of its own, and go-git indexes one without regard to a deadline.
+	maxInflation = 8
 
 	// objectCacheBytes of unpacked objects are kept until the snapshot is closed. Definitions are small
 	// and read once.

@@ -6,7 +6,9 @@
 // It exists so that the packages behind it see files and nothing else: no server, no credential, no
 // archive. What it reads was written by others, so nothing of it is trusted. Names are kept in memory
 // and never resolved on a disk, symbolic links and submodules are listed but cannot be opened, and
-// what a revision may cost is bounded by [Limits].
+// what a revision may cost is bounded by [Limits]. Files on disk are in directories korthweb-source-* of
+// the system's directory for temporary files (TMPDIR), until the snapshot is closed; what a killed
+// process left there is removed by the next fetch.
 package source
 
 import (
@@ -14,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"time"
 
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
@@ -71,7 +72,7 @@ type Snapshot struct {
 	// fails with fs.ErrPermission. There is no .git.
 	FS fs.FS
 
-	dir   string
+	dir   *workDir
 	close func() error
 }
 
@@ -82,7 +83,11 @@ func (s *Snapshot) Close() error {
 		err = s.close()
 		s.close = nil
 	}
-	return errors.Join(err, os.RemoveAll(s.dir))
+	if s.dir != nil {
+		err = errors.Join(err, s.dir.remove())
+		s.dir = nil
+	}
+	return err
 }
 
 // fetchInto runs fetch with a deadline and a new directory, which goes away again unless fetch
@@ -93,7 +98,7 @@ func fetchInto(ctx context.Context, timeout time.Duration,
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	dir, err := os.MkdirTemp("", "korthweb-source-")
+	dir, err := newWorkDir()
 	if err != nil {
 		return nil, &Error{Reason: sourcev1.DirCreationFailedReason, Err: err}
 	}
@@ -101,12 +106,12 @@ func fetchInto(ctx context.Context, timeout time.Duration,
 		if err == nil {
 			return
 		}
-		if removeErr := os.RemoveAll(dir); removeErr != nil {
+		if removeErr := dir.remove(); removeErr != nil {
 			err = errors.Join(err, removeErr)
 		}
 	}()
 
-	snapshot, err := fetch(ctx, dir)
+	snapshot, err := fetch(ctx, dir.path)
 	if err != nil {
 		return nil, err
 	}
