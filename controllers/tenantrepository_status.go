@@ -55,8 +55,8 @@ func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, read
 	if len(problems) > 0 {
 		message = append(message, describeProblems(problems))
 	}
-	if removal.kept != "" {
-		message = append(message, removal.kept)
+	if kept := describeKept(removal.kept, problems); kept != "" {
+		message = append(message, kept)
 	}
 	text := errors.New(strings.Join(message, "; "))
 	switch {

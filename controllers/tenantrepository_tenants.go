@@ -233,8 +233,8 @@ type removal struct {
 	removed []string
 	// refusal says why none was removed, if so, and how to approve it.
 	refusal string
-	// kept says which tenants stay since their definitions may only be unreadable.
-	kept string
+	// kept has the tenants that stay since their definitions may only be unreadable, and why.
+	kept map[string]string
 }
 
 // removeTenants deletes the Tenants whose definitions are gone, if the repository prunes and the
@@ -245,8 +245,8 @@ func (r *TenantRepositoryReconciler) removeTenants(ctx context.Context, obj *v1a
 		return out, nil
 	}
 	own = slices.DeleteFunc(slices.Clone(own), func(t v1alpha1.Tenant) bool { return !t.DeletionTimestamp.IsZero() })
-	remove, held := read.result.Removals(own)
-	out.kept = describeKept(held)
+	var remove []string
+	remove, out.kept = read.result.Removals(own)
 	if len(remove) == 0 {
 		return out, nil
 	}
@@ -296,16 +296,18 @@ func removalApproval(revision string, remove []string) string {
 	return revision + "/" + digest.FromString(strings.Join(remove, ",")).Encoded()[:8]
 }
 
-func describeKept(held map[string]string) string {
-	if len(held) == 0 {
+// describeKept says which tenants stay and why, but for those of which a problem says so already.
+func describeKept(kept map[string]string, problems []v1alpha1.Problem) string {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(kept)), func(name string) bool {
+		return slices.ContainsFunc(problems, func(p v1alpha1.Problem) bool { return p.Tenant == name })
+	})
+	switch len(names) {
+	case 0:
 		return ""
+	case 1:
+		return fmt.Sprintf("%s kept: %s", names[0], kept[names[0]])
 	}
-	names := slices.Sorted(maps.Keys(held))
-	text := fmt.Sprintf("%s kept: %s", names[0], held[names[0]])
-	if len(names) > 1 {
-		text = fmt.Sprintf("%s kept, the first: %s", nameSome(names), held[names[0]])
-	}
-	return text
+	return fmt.Sprintf("%s kept, the first: %s", nameSome(names), kept[names[0]])
 }
 
 // deletionBudget returns how many of so many tenants may be removed at once: none where it cannot be
