@@ -26,6 +26,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/hack/stack"
@@ -53,6 +55,8 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	log.SetOutput(io.Discard) // the git server's request log
+	// Else controller-runtime complains that it has no logger.
+	ctrllog.SetLogger(zap.New(zap.WriteTo(io.Discard)))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir, err := os.MkdirTemp("", "korthweb-e2e-")
@@ -155,7 +159,7 @@ func (e *environment) printLog(t *testing.T) {
 // gomega returns assertions that wait long enough for a slow machine and poll often.
 func gomega(t *testing.T) *WithT {
 	g := NewWithT(t)
-	g.SetDefaultEventuallyTimeout(2 * time.Minute)
+	g.SetDefaultEventuallyTimeout(5 * time.Minute)
 	g.SetDefaultEventuallyPollingInterval(200 * time.Millisecond)
 	g.SetDefaultConsistentlyDuration(5 * time.Second)
 	g.SetDefaultConsistentlyPollingInterval(200 * time.Millisecond)
