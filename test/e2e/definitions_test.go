@@ -14,9 +14,12 @@ import (
 	"github.com/fluxcd/pkg/runtime/conditions"
 	. "github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/hack/stack"
 )
 
 // Whatever is wrong with one file, the status says where and why, everybody else's change goes through,
@@ -250,13 +253,9 @@ func TestDeletionBudget(t *testing.T) {
 	approve := func(revision string) {
 		t.Helper()
 		g.Expect(approvals).To(HaveKey(revision))
-		r, err := f.repository()
-		g.Expect(err).NotTo(HaveOccurred())
-		if r.Annotations == nil {
-			r.Annotations = map[string]string{}
-		}
-		r.Annotations[v1alpha1.ApproveDeletionsAnnotation] = approvals[revision]
-		g.Expect(shared.client.Update(t.Context(), r)).To(Succeed())
+		patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.ApproveDeletionsAnnotation, approvals[revision])
+		r := &v1alpha1.TenantRepository{ObjectMeta: objectMeta(stack.FluxNamespace, f.name)}
+		g.Expect(shared.client.Patch(t.Context(), r, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
 	}
 	refused := func(revision string) func(Gomega) {
 		return func(g Gomega) {

@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -250,10 +251,9 @@ func TestSourceRef(t *testing.T) {
 
 	external := &sourcev1.ExternalArtifact{ObjectMeta: metav1.ObjectMeta{Namespace: stack.FluxNamespace, Name: "sourceref-definitions"}}
 	create(t, shared, external)
-	r, err := f.repository()
-	g.Expect(err).NotTo(HaveOccurred())
-	r.Spec.SourceRef = &v1alpha1.SourceReference{Kind: sourcev1.ExternalArtifactKind, Name: external.Name}
-	g.Expect(shared.client.Update(t.Context(), r)).To(Succeed())
+	patch := fmt.Sprintf(`{"spec":{"sourceRef":{"kind":%q,"name":%q}}}`, sourcev1.ExternalArtifactKind, external.Name)
+	r := &v1alpha1.TenantRepository{ObjectMeta: objectMeta(stack.FluxNamespace, f.name)}
+	g.Expect(shared.client.Patch(t.Context(), r, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
 	g.Eventually(func(g Gomega) {
 		r, err := f.repository()
 		g.Expect(err).NotTo(HaveOccurred())
