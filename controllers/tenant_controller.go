@@ -117,16 +117,15 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 	resolved := obj.DeepCopy()
 	resolved.SetDefaults()
 
-	// Suspended, Flux is told to change nothing, and the bundle stays the one that is out.
+	// Suspended, Flux is told to change nothing, and bundle and status stay what they are.
 	if obj.Spec.Suspend {
 		if obj.Status.Artifact == nil {
 			return ctrl.Result{}, nil
 		}
 		if _, err := r.Applier.Apply(ctx, resolved, obj.Status.Artifact); err != nil {
-			return r.emitFailed(obj, err)
+			return ctrl.Result{}, fmt.Errorf("cannot suspend the layers: %w", err)
 		}
-		_, err := r.assess(ctx, obj, time.Since(start))
-		return ctrl.Result{}, err
+		return ctrl.Result{}, nil
 	}
 
 	// Refuse what no retry can mend.
