@@ -55,7 +55,7 @@ func TestBadDefinitions(t *testing.T) {
 		{
 			name:     "broken YAML",
 			files:    map[string]string{"bad.yaml": bad + "  orthanc: {replicas: [\n"},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:8", Reason: v1alpha1.MalformedFileReason},
+			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:8", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"is not YAML"},
 		},
 		{
@@ -100,7 +100,7 @@ func TestBadDefinitions(t *testing.T) {
 		{
 			name:     "50 MB file",
 			files:    map[string]string{"bad.yaml": tenantFile("defs-bad", "displayName: Large") + strings.Repeat("# padding\n", 5<<20)},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml", Reason: v1alpha1.MalformedFileReason},
+			problem:  v1alpha1.Problem{File: "tenants/bad.yaml", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"1 MiB", "is the limit: split it"},
 		},
 		{
@@ -114,7 +114,7 @@ func TestBadDefinitions(t *testing.T) {
 			name:     "YAML alias bomb",
 			files:    map[string]string{"bad.yaml": tenantFile("defs-bad", "displayName: Bomb", "orthanc:") + aliasBomb("    ")},
 			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:1", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
-			messages: []string{"more than 20000 values when its aliases are expanded"},
+			messages: []string{"more than 5000 values when its aliases are expanded"},
 		},
 		{
 			name: "symbolic link out of the tree",
@@ -126,7 +126,7 @@ func TestBadDefinitions(t *testing.T) {
 				return os.Symlink(outside, bad)
 			},
 			extra:    []string{"bad.yaml"},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml", Reason: v1alpha1.MalformedFileReason},
+			problem:  v1alpha1.Problem{File: "tenants/bad.yaml", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"is a symbolic link, which is not followed"},
 		},
 		{
