@@ -5,6 +5,7 @@ package v1alpha1
 import (
 	"time"
 
+	"github.com/fluxcd/pkg/apis/meta"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,39 @@ const (
 
 	// DefaultGatewayChartVersion is the version of that chart.
 	DefaultGatewayChartVersion = "1.31.1"
+
+	// DefaultTraefikChartURL is where Traefik publishes its chart.
+	DefaultTraefikChartURL = "oci://ghcr.io/traefik/helm/traefik"
+
+	// DefaultTraefikChartVersion is the version of that chart.
+	DefaultTraefikChartVersion = "41.6.0"
+
+	// DefaultPostgresChartURL is where Bitnami publishes its chart postgresql-ha.
+	DefaultPostgresChartURL = "oci://registry-1.docker.io/bitnamicharts/postgresql-ha"
+
+	// DefaultPostgresChartVersion is the version of that chart.
+	DefaultPostgresChartVersion = "16.3.2"
+
+	// DefaultPostgresPort is PostgreSQL's own.
+	DefaultPostgresPort int32 = 5432
+
+	// DefaultDatabase is the name of the database and, where Korthweb makes it, of its owner.
+	DefaultDatabase = "orthanc"
+
+	// DefaultBackupSchedule is at two every night.
+	DefaultBackupSchedule = "0 0 2 * * *"
+
+	// DefaultRetentionPolicy of backups.
+	DefaultRetentionPolicy = "30d"
+
+	// DefaultUsersSecret is the Secret of generated users.
+	DefaultUsersSecret = "orthanc-users"
+
+	// DefaultClientDuration of a modality's certificate is a year.
+	DefaultClientDuration = 8760 * time.Hour
+
+	// DefaultClientRenewBefore is 90 days, the time to bring a new one to the modality.
+	DefaultClientRenewBefore = 2160 * time.Hour
 
 	// DefaultCertificateDuration is cert-manager's own default, 90 days.
 	DefaultCertificateDuration = 2160 * time.Hour
@@ -62,20 +96,123 @@ func (in *Tenant) SetDefaults() {
 			Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")},
 		}
 	}
-	setDefault(&s.Orthanc.Storage.Size, ptr.To(resource.MustParse("100Gi")))
+	s.Orthanc.setDefaults()
+	s.Postgres.setDefaults()
+	s.Certificates.setDefaults()
+	s.Ingress.setDefaults(s.Domain)
+	s.Quota.setDefaults()
+	setDefault(&s.Monitoring.Provider, NoMonitoring)
+}
 
-	setDefault(&s.Postgres.Instances, ptr.To[int32](1))
-	setDefault(&s.Postgres.Storage.Size, ptr.To(resource.MustParse("10Gi")))
+func (o *OrthancSpec) setDefaults() {
+	if o.Plugins == nil {
+		o.Plugins = []Plugin{DICOMwebPlugin, OrthancExplorer2Plugin}
+	}
+	for i := range o.Modalities {
+		if m := &o.Modalities[i]; m.Permissions == nil {
+			m.Permissions = []Permission{EchoPermission, StorePermission}
+		}
+	}
+	setDefault(&o.UsersSecretRef, &meta.LocalObjectReference{Name: DefaultUsersSecret})
+	setDefault(&o.Storage.Type, VolumeStorage)
+	if o.Storage.Type == VolumeStorage {
+		setDefault(&o.Storage.Size, ptr.To(resource.MustParse("100Gi")))
+		setDefault(&o.Storage.AccessMode, corev1.ReadWriteMany)
+	}
+	if s3 := o.Storage.S3; s3 != nil {
+		setDefault(&s3.VirtualAddressing, ptr.To(s3.Endpoint == ""))
+	}
+}
 
-	setDefault(&s.Certificates.Duration, &metav1.Duration{Duration: DefaultCertificateDuration})
-	setDefault(&s.Certificates.RenewBefore, &metav1.Duration{Duration: min(DefaultCertificateRenewBefore, s.Certificates.Duration.Duration/3)})
+func (p *PostgresSpec) setDefaults() {
+	setDefault(&p.Provider, CloudNativePG)
+	if e := p.External; e != nil {
+		setDefault(&e.Port, DefaultPostgresPort)
+		setDefault(&e.Database, DefaultDatabase)
+		setDefault(&e.TLSMode, TLSVerifyFull)
+	}
+	if p.Provider == ExternalPostgres {
+		return
+	}
+	setDefault(&p.Instances, ptr.To[int32](1))
+	setDefault(&p.Storage.Size, ptr.To(resource.MustParse("10Gi")))
+	if p.Resources == nil {
+		p.Resources = &ResourceRequirements{
+			Requests: corev1.ResourceList{
+				corev1.ResourceCPU:    resource.MustParse("250m"),
+				corev1.ResourceMemory: resource.MustParse("1Gi"),
+			},
+			Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+		}
+	}
+	if p.Provider == BitnamiPostgres {
+		setDefault(&p.Chart.URL, DefaultPostgresChartURL)
+		setDefault(&p.Chart.Version, DefaultPostgresChartVersion)
+	}
+	if b := p.Backup; b != nil {
+		setDefault(&b.Schedule, DefaultBackupSchedule)
+		setDefault(&b.RetentionPolicy, DefaultRetentionPolicy)
+	}
+}
 
-	setDefault(&s.Ingress.Web.Host, Hostname(s.Domain))
-	setDefault(&s.Ingress.DICOM.Host, Hostname("dicom."+s.Domain))
-	setDefault(&s.Ingress.DICOM.Port, DefaultDICOMPort)
-	setDefault(&s.Ingress.Service.Type, corev1.ServiceTypeLoadBalancer)
-	setDefault(&s.Ingress.Chart.URL, DefaultGatewayChartURL)
-	setDefault(&s.Ingress.Chart.Version, DefaultGatewayChartVersion)
+func (c *CertificatesSpec) setDefaults() {
+	setDefault(&c.Duration, &metav1.Duration{Duration: DefaultCertificateDuration})
+	setDefault(&c.RenewBefore, &metav1.Duration{Duration: min(DefaultCertificateRenewBefore, c.Duration.Duration/3)})
+	setDefault(&c.Clients.Duration, &metav1.Duration{Duration: DefaultClientDuration})
+	setDefault(&c.Clients.RenewBefore, &metav1.Duration{Duration: min(DefaultClientRenewBefore, c.Clients.Duration.Duration/3)})
+	if i := c.IssuerRef; i != nil {
+		setDefault(&i.Group, "cert-manager.io")
+		setDefault(&i.Kind, "ClusterIssuer")
+	}
+}
+
+func (i *IngressSpec) setDefaults(domain string) {
+	setDefault(&i.Provider, IstioIngress)
+	setDefault(&i.Web.Host, Hostname(domain))
+	setDefault(&i.DICOM.Host, Hostname("dicom."+domain))
+	setDefault(&i.DICOM.Port, DefaultDICOMPort)
+	setDefault(&i.DICOM.ClientCertificates, ClientCertificatesRequired)
+	setDefault(&i.Service.Type, corev1.ServiceTypeLoadBalancer)
+	for n := range i.Egress.Hosts {
+		setDefault(&i.Egress.Hosts[n].Protocol, "TLS")
+	}
+	switch i.Provider {
+	case TraefikIngress:
+		setDefault(&i.Chart.URL, DefaultTraefikChartURL)
+		setDefault(&i.Chart.Version, DefaultTraefikChartVersion)
+	default:
+		setDefault(&i.Chart.URL, DefaultGatewayChartURL)
+		setDefault(&i.Chart.Version, DefaultGatewayChartVersion)
+	}
+}
+
+// defaultQuota bounds the numbers of objects: more than any bundle needs, and little enough that a mistake in one
+// namespace stays one tenant's. What a tenant may use of the cluster's CPU, memory and storage is for the platform
+// to say.
+var defaultQuota = map[corev1.ResourceName]string{
+	corev1.ResourcePods:                   "200",
+	corev1.ResourceServices:               "30",
+	corev1.ResourceServicesLoadBalancers:  "1",
+	corev1.ResourcePersistentVolumeClaims: "30",
+	corev1.ResourceConfigMaps:             "100",
+	corev1.ResourceSecrets:                "600", // a client certificate for each of 200 modalities among them
+}
+
+func (q *QuotaSpec) setDefaults() {
+	setDefaults(&q.Hard, defaultQuota)
+	setDefaults(&q.Containers.DefaultRequest, map[corev1.ResourceName]string{corev1.ResourceCPU: "100m", corev1.ResourceMemory: "128Mi"})
+}
+
+// setDefaults adds the entries that a list of resources lacks.
+func setDefaults(list *map[corev1.ResourceName]resource.Quantity, defaults map[corev1.ResourceName]string) {
+	if *list == nil {
+		*list = map[corev1.ResourceName]resource.Quantity{}
+	}
+	for name, value := range defaults {
+		if _, ok := (*list)[name]; !ok {
+			(*list)[name] = resource.MustParse(value)
+		}
+	}
 }
 
 func setDefault[T comparable](field *T, value T) {

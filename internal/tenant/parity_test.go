@@ -182,7 +182,7 @@ func testParity(t *testing.T, c client.Client) {
 		{name: "AE title with a control character", spec: "domain: a.b\northanc: {aeTitle: \"a\\x1bb\"}", fields: []string{"spec.orthanc.aeTitle"}},
 		{name: "AE title with an umlaut", spec: "domain: a.b\northanc: {aeTitle: 'Ä'}", fields: []string{"spec.orthanc.aeTitle"}},
 		{name: "empty AE title", spec: "domain: a.b\northanc: {aeTitle: ''}", fields: []string{"spec.orthanc.aeTitle"}},
-		{name: "modality", spec: "domain: a.b\northanc: {modalities: [{name: CT_1.a, aeTitle: CT, host: 'fd00::1', port: 104}]}"},
+		{name: "modality", spec: "domain: a.b\northanc: {modalities: [{name: ct-1a, aeTitle: CT, host: 'fd00::1', port: 104}]}"},
 		{name: "modality without a port", spec: "domain: a.b\northanc: {modalities: [{name: ct, aeTitle: CT, host: ct}]}", fields: []string{"spec.orthanc.modalities[0].port"}},
 		{name: "modality on port 65536", spec: "domain: a.b\northanc: {modalities: [{name: ct, aeTitle: CT, host: ct, port: 65536}]}", fields: []string{"spec.orthanc.modalities[0].port"}},
 		{name: "modality with a URL", spec: "domain: a.b\northanc: {modalities: [{name: ct, aeTitle: CT, host: 'http://ct', port: 104}]}", fields: []string{"spec.orthanc.modalities[0].host"}},
