@@ -221,3 +221,23 @@ func setDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
+
+// ConnectionsPerReplica is how many connections each Orthanc pod opens to its database: IndexConnectionsCount of its
+// PostgreSQL plugin, whose own default, 50, would need a server for 50 connections per pod.
+const ConnectionsPerReplica = 8
+
+// MaxReplicas is the most Orthanc pods that there may be at once.
+func (o *OrthancSpec) MaxReplicas() int32 {
+	if o.Autoscaling != nil {
+		return o.Autoscaling.MaxReplicas
+	}
+	return ptr.Deref(o.Replicas, 1)
+}
+
+// MaxConnections is the number of connections that the tenant's database must bear: those of Orthanc's pods and 20
+// for the operator, replicas, backups and people, rounded up to whole hundreds so that scaling rarely changes it, as
+// PostgreSQL restarts for that. PostgreSQL's own default is 100.
+func (s *TenantSpec) MaxConnections() int32 {
+	const spare, step = 20, 100
+	return (s.Orthanc.MaxReplicas()*ConnectionsPerReplica + spare + step - 1) / step * step
+}

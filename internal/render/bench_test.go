@@ -82,8 +82,8 @@ func BenchmarkKrusty(b *testing.B) {
 	b.ReportAllocs()
 	defer reportCPU(b)()
 	for b.Loop() {
-		for _, build := range builds {
-			if _, err := runKrusty(b, memory, build.Layer).AsYaml(); err != nil {
+		for i := range builds {
+			if _, err := runKrusty(b, memory, overlayDir(i)).AsYaml(); err != nil {
 				b.Fatal(err)
 			}
 		}

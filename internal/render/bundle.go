@@ -12,7 +12,6 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"sigs.k8s.io/kustomize/api/types"
-	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
@@ -95,41 +94,53 @@ func (b *Bundle) YAML() []byte {
 	return out
 }
 
-// layerKustomization returns the kustomization.yaml of a layer.
-func layerKustomization(objects []prototype) ([]byte, error) {
-	k := types.Kustomization{TypeMeta: types.TypeMeta{APIVersion: types.KustomizationVersion, Kind: types.KustomizationKind}}
-	for _, o := range objects {
-		k.Resources = append(k.Resources, o.file)
+// newLayer returns a layer with its kustomization.yaml. Each object is a file of its own, so no two may have one kind
+// and name.
+func newLayer(name string, objects []Object) (Layer, error) {
+	files := make([]string, len(objects))
+	for i, o := range objects {
+		files[i] = o.file
 	}
-	slices.Sort(k.Resources)
-	for i := 1; i < len(k.Resources); i++ {
-		if k.Resources[i] == k.Resources[i-1] {
-			return nil, fmt.Errorf("two objects would be file %s", k.Resources[i])
+	slices.Sort(files)
+	resources := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: make([]*yaml.Node, len(files))}
+	for i, file := range files {
+		if i > 0 && file == files[i-1] {
+			return Layer{}, fmt.Errorf("two objects would be file %s", file)
 		}
+		resources.Content[i] = stringNode(file)
 	}
-	return sigsyaml.Marshal(k)
+	kustomization := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{
+		stringNode("apiVersion"), stringNode(types.KustomizationVersion),
+		stringNode("kind"), stringNode(types.KustomizationKind),
+		stringNode("resources"), resources,
+	}}
+	return Layer{Name: name, Objects: objects, kustomization: appendDocument(nil, kustomization)}, nil
 }
 
-// instantiate returns the layer of a tenant.
-func (v *variant) instantiate(name string, src *source) (Layer, error) {
+// instantiate appends a tenant's objects.
+func (v *variant) instantiate(objects []Object, src *source) ([]Object, error) {
 	values := make([]*yaml.Node, len(v.fields))
 	for i, f := range v.fields {
 		var err error
 		if values[i], err = src.get(f); err != nil {
-			return Layer{}, err
+			return nil, err
 		}
 	}
-	l := Layer{Name: name, Objects: make([]Object, len(v.objects)), kustomization: v.kustomization}
-	for i, p := range v.objects {
+	objects = slices.Grow(objects, len(v.objects))
+	for _, p := range v.objects {
 		node, err := p.set.apply(p.node, values)
 		if err != nil {
-			return Layer{}, fmt.Errorf("%s/%s: %w", p.Kind, p.Name, err)
+			return nil, fmt.Errorf("%s/%s: %w", p.Kind, p.Name, err)
 		}
-		l.Objects[i] = p.Object
-		l.Objects[i].Namespace = src.namespace
-		l.Objects[i].node = node
+		o := p.Object
+		o.Namespace, o.node = src.namespace, node
+		if name, _ := find(node, "metadata", "name"); name != nil {
+			o.Name = name.Value
+		}
+		o.file = strings.ToLower(o.Kind) + "-" + o.Name + ".yaml"
+		objects = append(objects, o)
 	}
-	return l, nil
+	return objects, nil
 }
 
 // addMetadata adds a TenantRepository's common metadata to every object. What the bundle itself sets stays.

@@ -3,8 +3,10 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -18,24 +20,39 @@ type catalogue struct {
 	Layers []layerEntry `json:"layers"`
 }
 
-// layerEntry is a layer: a kustomize base and the components that may be put on it, in order.
+// layerEntry is a layer: a kustomize base, the components that may be put on it, in order, and the one that is put on
+// everything, last.
 type layerEntry struct {
 	Name       string           `json:"name"`
 	Base       string           `json:"base"`
 	Components []componentEntry `json:"components"`
+	Common     string           `json:"common,omitempty"`
 }
 
-// componentEntry is a kustomize component and when it is on.
+// componentEntry is a kustomize component and when it is on. With ForEach it is built by itself, and its objects are
+// made once for each item of that list.
 type componentEntry struct {
-	Path string     `json:"path"`
-	When *condition `json:"when,omitempty"`
+	Path    string        `json:"path"`
+	When    []requirement `json:"when,omitempty"`
+	ForEach string        `json:"forEach,omitempty"`
 }
 
-// condition holds where a field of the Tenant is set, to Value unless that is empty.
-type condition struct {
-	FieldPath string `json:"fieldPath"`
-	Value     string `json:"value,omitempty"`
+// requirement is on a field of the Tenant, in the words of a label selector's. Of a list it is enough that one of the
+// items is among the values.
+type requirement struct {
+	FieldPath string   `json:"fieldPath"`
+	Operator  operator `json:"operator"`
+	Values    []string `json:"values,omitempty"`
 }
+
+type operator string
+
+const (
+	in           operator = "In"
+	notIn        operator = "NotIn"
+	exists       operator = "Exists"
+	doesNotExist operator = "DoesNotExist"
+)
 
 func readCatalogue(bundles fs.FS) (*catalogue, error) {
 	data, err := fs.ReadFile(bundles, catalogueFile)
@@ -54,39 +71,83 @@ func readCatalogue(bundles fs.FS) (*catalogue, error) {
 			return nil, fmt.Errorf("%s of the bundle bases: a layer needs a name and a base", catalogueFile)
 		}
 		for _, comp := range l.Components {
-			if comp.Path == "" || (comp.When != nil && comp.When.FieldPath == "") {
-				return nil, fmt.Errorf("%s of the bundle bases: layer %s: a component needs a path, and its condition a fieldPath",
-					catalogueFile, l.Name)
+			if err := comp.check(); err != nil {
+				return nil, fmt.Errorf("%s of the bundle bases: layer %s: component %q: %w", catalogueFile, l.Name, comp.Path, err)
 			}
 		}
 	}
 	return c, nil
 }
 
-// choose returns the paths of the components that a tenant switches on.
-func (l layerEntry) choose(src *source) []string {
-	on := make([]string, 0, len(l.Components))
-	for _, c := range l.Components {
-		if c.When == nil || c.When.holds(src) {
-			on = append(on, c.Path)
+func (c componentEntry) check() error {
+	if c.Path == "" {
+		return errors.New("needs a path")
+	}
+	for _, r := range c.When {
+		if r.FieldPath == "" {
+			return errors.New("each requirement needs a fieldPath")
+		}
+		switch r.Operator {
+		case in, notIn:
+			if len(r.Values) == 0 {
+				return fmt.Errorf("%s: operator %s needs values", r.FieldPath, r.Operator)
+			}
+		case exists, doesNotExist:
+			if len(r.Values) > 0 {
+				return fmt.Errorf("%s: operator %s has no values", r.FieldPath, r.Operator)
+			}
+		default:
+			return fmt.Errorf("%s: the operator must be In, NotIn, Exists or DoesNotExist, not %q", r.FieldPath, r.Operator)
 		}
 	}
-	return on
+	return nil
 }
 
-func (c *condition) holds(src *source) bool {
-	value, ok := lookup(src.tenant, strings.Split(c.FieldPath, "."))
-	if !ok {
-		return false
+// choose returns the components that a tenant switches on: those that are put on the base, by their paths, and those
+// that are made for each item of a list.
+func (l layerEntry) choose(src *source) (once []string, forEach []componentEntry) {
+	once = make([]string, 0, len(l.Components)+1)
+	for _, c := range l.Components {
+		switch on := !slices.ContainsFunc(c.When, func(r requirement) bool { return !r.holds(src) }); {
+		case on && c.ForEach != "":
+			forEach = append(forEach, c)
+		case on:
+			once = append(once, c.Path)
+		}
 	}
-	if c.Value != "" {
-		return fmt.Sprint(value) == c.Value
+	return l.withCommon(once...), forEach
+}
+
+// withCommon returns components with the common one after them.
+func (l layerEntry) withCommon(components ...string) []string {
+	if l.Common == "" {
+		return components
 	}
+	return append(components, l.Common)
+}
+
+func (r requirement) holds(src *source) bool {
+	value, set := lookup(src.tenant, strings.Split(r.FieldPath, "."))
 	switch v := value.(type) {
+	case nil:
+		set = false
 	case string:
-		return v != ""
+		set = v != ""
 	case map[string]any:
-		return len(v) > 0
+		set = len(v) > 0
+	case []any:
+		set = len(v) > 0
 	}
-	return value != nil
+	switch r.Operator {
+	case exists:
+		return set
+	case doesNotExist:
+		return !set
+	}
+	items, isList := value.([]any)
+	if !isList && set {
+		items = []any{value}
+	}
+	among := slices.ContainsFunc(items, func(item any) bool { return slices.Contains(r.Values, fmt.Sprint(item)) })
+	return among == (r.Operator == in)
 }

@@ -3,6 +3,9 @@
 package render
 
 import (
+	"errors"
+	"fmt"
+
 	"go.yaml.in/yaml/v3"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -11,10 +14,11 @@ import (
 // AppendDocument is the encoder.
 var AppendDocument = appendDocument
 
-// Build is a layer's base, components and replacements files for a tenant.
+// Build is what kustomize builds for a layer of a tenant: once a base with components, or components for each item.
 type Build struct {
 	Layer, Base string
 	Components  []string
+	Item        []byte
 }
 
 // Builds returns what is built for a tenant, and the YAML of what its values come from.
@@ -23,18 +27,37 @@ func (r *Renderer) Builds(t *v1alpha1.Tenant) (builds []Build, tenant, computed 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	document := func(value map[string]any) []byte {
+		node, nodeErr := valueNode(value)
+		err = errors.Join(err, nodeErr)
+		return appendDocument(nil, node)
+	}
 	for _, l := range r.catalogue.Layers {
-		builds = append(builds, Build{Layer: l.Name, Base: l.Base, Components: l.choose(src)})
+		once, forEach := l.choose(src)
+		builds = append(builds, Build{Layer: l.Name, Base: l.Base, Components: once})
+		for _, c := range forEach {
+			items, listErr := src.list(c.ForEach)
+			err = errors.Join(err, listErr)
+			for _, item := range items {
+				builds = append(builds, Build{Layer: l.Name, Components: l.withCommon(c.Path), Item: document(src.withItem(item).item)})
+			}
+		}
 	}
-	tenantNode, err := valueNode(src.tenant)
-	if err != nil {
-		return nil, nil, nil, err
+	return builds, document(src.tenant), document(src.computed), err
+}
+
+// Peers returns the outside endpoints of a tenant as text.
+func Peers(t *v1alpha1.Tenant) (hosts, addresses []string) {
+	byName, byAddress := peers(t)
+	for _, p := range byName {
+		item := p.(map[string]any)
+		hosts = append(hosts, fmt.Sprintf("%s %s:%d/%s", item["objectName"], item["host"], item["port"], item["protocol"]))
 	}
-	computedNode, err := valueNode(src.computed)
-	if err != nil {
-		return nil, nil, nil, err
+	for _, p := range byAddress {
+		item := p.(map[string]any)
+		addresses = append(addresses, fmt.Sprintf("%s %s:%d/%s", item["objectName"], item["cidr"], item["port"], item["protocol"]))
 	}
-	return builds, appendDocument(nil, tenantNode), appendDocument(nil, computedNode), nil
+	return hosts, addresses
 }
 
 // ConfigDigest is the digest of a ConfigMap's data.

@@ -3,6 +3,7 @@
 package render_test
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -22,8 +23,9 @@ import (
 	"github.com/digihunch/korthweb/internal/render"
 )
 
-// overlay writes what a person would write to have kustomize render a tenant: for each layer an overlay of the
-// base and the components, with the Tenant beside them as the source of the replacements.
+// overlay writes what a person would write to have kustomize render a tenant: for each build an overlay of the base and
+// the components, in a directory that is named by its number, with the Tenant beside them as the source of the
+// replacements.
 func overlay(t testing.TB, r *render.Renderer, tenant *v1alpha1.Tenant) (filesys.FileSystem, []render.Build) {
 	t.Helper()
 	g := NewWithT(t)
@@ -32,46 +34,61 @@ func overlay(t testing.TB, r *render.Renderer, tenant *v1alpha1.Tenant) (filesys
 
 	memory := filesys.MakeFsInMemory()
 	copyBundles(t, memory, "/bundles")
-
-	// Replacements that go to every object go to these too.
-	sourceMetadata := "\n  namespace: x\n  annotations: {config.kubernetes.io/local-config: \"true\"}" +
-		"\n  labels: {app.kubernetes.io/instance: x, korthweb.digihunch.com/tenant: x}\n"
-	for name, data := range map[string][]byte{"tenant.yaml": tenantYAML, "computed.yaml": computedYAML} {
-		doc := map[string]any{}
-		g.Expect(yaml.Unmarshal(data, &doc)).To(Succeed())
-		extra := map[string]any{}
-		g.Expect(yaml.Unmarshal([]byte("metadata:"+sourceMetadata), &extra)).To(Succeed())
-		maps.Copy(doc["metadata"].(map[string]any), extra["metadata"].(map[string]any))
-		data, err := yaml.Marshal(doc)
-		g.Expect(err).NotTo(HaveOccurred())
-		for _, b := range builds {
-			g.Expect(memory.WriteFile(path.Join("/overlay", b.Layer, name), data)).To(Succeed())
+	for i, b := range builds {
+		dir := overlayDir(i)
+		k := map[string]any{}
+		resources := []string{"tenant.yaml", "computed.yaml"}
+		sources := map[string][]byte{"tenant.yaml": tenantYAML, "computed.yaml": computedYAML}
+		if b.Item != nil {
+			resources = append(resources, "item.yaml")
+			sources["item.yaml"] = b.Item
 		}
-	}
-
-	for _, b := range builds {
-		k := map[string]any{
-			"resources": []string{path.Join("../../bundles", b.Base), "tenant.yaml", "computed.yaml"},
+		for name, data := range sources {
+			g.Expect(memory.WriteFile(path.Join(dir, name), asSource(t, data))).To(Succeed())
+		}
+		dirs := b.Components
+		if b.Base != "" {
+			resources = append(resources, path.Join("../../bundles", b.Base))
+			dirs = append([]string{b.Base}, dirs...)
 		}
 		var components []string
 		var replacements []map[string]string
-		for i, dir := range append([]string{b.Base}, b.Components...) {
-			if i > 0 {
-				components = append(components, path.Join("../../bundles", dir))
-			}
-			if memory.Exists(path.Join("/bundles", dir, "replacements.yaml")) {
-				replacements = append(replacements, map[string]string{"path": path.Join("../../bundles", dir, "replacements.yaml")})
+		for _, c := range b.Components {
+			components = append(components, path.Join("../../bundles", c))
+		}
+		for _, d := range dirs {
+			if memory.Exists(path.Join("/bundles", d, "replacements.yaml")) {
+				replacements = append(replacements, map[string]string{"path": path.Join("../../bundles", d, "replacements.yaml")})
 			}
 		}
-		k["components"], k["replacements"] = components, replacements
+		k["resources"], k["components"], k["replacements"] = resources, components, replacements
 		if m := tenant.Spec.CommonMetadata; m != nil {
 			k["transformers"] = []string{transformer(t, "LabelTransformer", "labels", m.Labels), transformer(t, "AnnotationsTransformer", "annotations", m.Annotations)}
 		}
 		data, err := yaml.Marshal(k)
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(memory.WriteFile(path.Join("/overlay", b.Layer, "kustomization.yaml"), data)).To(Succeed())
+		g.Expect(memory.WriteFile(path.Join(dir, "kustomization.yaml"), data)).To(Succeed())
 	}
 	return memory, builds
+}
+
+func overlayDir(build int) string { return fmt.Sprintf("/overlay/%d", build) }
+
+// asSource makes an object one that replacements take values from and that is not built itself. Replacements that go to
+// every object go to it too.
+func asSource(t testing.TB, data []byte) []byte {
+	t.Helper()
+	g := NewWithT(t)
+	doc := map[string]any{}
+	g.Expect(yaml.Unmarshal(data, &doc)).To(Succeed())
+	maps.Copy(doc["metadata"].(map[string]any), map[string]any{
+		"namespace":   "x",
+		"annotations": map[string]any{"config.kubernetes.io/local-config": "true"},
+		"labels":      map[string]any{"app.kubernetes.io/instance": "x", "korthweb.digihunch.com/tenant": "x"},
+	})
+	data, err := yaml.Marshal(doc)
+	g.Expect(err).NotTo(HaveOccurred())
+	return data
 }
 
 func copyBundles(t testing.TB, memory filesys.FileSystem, root string) {
@@ -101,11 +118,11 @@ func transformer(t testing.TB, kind, field string, add map[string]string) string
 	return string(data)
 }
 
-func runKrusty(t testing.TB, memory filesys.FileSystem, layer string) resmap.ResMap {
+func runKrusty(t testing.TB, memory filesys.FileSystem, dir string) resmap.ResMap {
 	t.Helper()
 	opts := krusty.MakeDefaultOptions()
 	opts.LoadRestrictions = types.LoadRestrictionsNone // replacements are files beside the components
-	m, err := krusty.MakeKustomizer(opts).Run(memory, path.Join("/overlay", layer))
+	m, err := krusty.MakeKustomizer(opts).Run(memory, dir)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	return m
 }
@@ -121,15 +138,21 @@ func TestSameAsKustomize(t *testing.T) {
 			bundle, err := r.Render(tenant)
 			g.Expect(err).NotTo(HaveOccurred())
 			memory, builds := overlay(t, r, tenant)
+			wanted := map[string]map[string]any{}
 			for i, b := range builds {
-				want := map[string]any{}
-				for _, res := range runKrusty(t, memory, b.Layer).Resources() {
+				for _, res := range runKrusty(t, memory, overlayDir(i)).Resources() {
 					data, err := res.AsYAML()
 					g.Expect(err).NotTo(HaveOccurred())
-					want[res.GetKind()+"/"+res.GetName()] = decode(t, data)
+					if wanted[b.Layer] == nil {
+						wanted[b.Layer] = map[string]any{}
+					}
+					wanted[b.Layer][res.GetKind()+"/"+res.GetName()] = decode(t, data)
 				}
+			}
+			for _, layer := range bundle.Layers {
+				want := wanted[layer.Name]
 				got := map[string]any{}
-				for _, o := range bundle.Layers[i].Objects {
+				for _, o := range layer.Objects {
 					got[o.Kind+"/"+o.Name] = decode(t, o.YAML())
 				}
 				if d, ok := want["Deployment/orthanc"]; ok {
@@ -165,7 +188,7 @@ func TestFilesBuild(t *testing.T) {
 			ids := map[string]bool{}
 			for _, l := range bundle.Layers {
 				built := map[string]any{}
-				for _, res := range runKrusty(t, memory, l.Name).Resources() {
+				for _, res := range runKrusty(t, memory, path.Join("/overlay", l.Name)).Resources() {
 					data, err := res.AsYAML()
 					g.Expect(err).NotTo(HaveOccurred())
 					built[res.GetKind()+"/"+res.GetName()] = decode(t, data)
@@ -188,7 +211,7 @@ func TestBasesBuild(t *testing.T) {
 	memory := filesys.MakeFsInMemory()
 	copyBundles(t, memory, "/overlay")
 	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
-		g.Expect(runKrusty(t, memory, layer).Size()).To(BeNumerically(">", 10))
+		g.Expect(runKrusty(t, memory, path.Join("/overlay", layer)).Size()).To(BeNumerically(">", 10))
 	}
 }
 

@@ -11,6 +11,7 @@ package render
 import (
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"go.yaml.in/yaml/v3"
@@ -66,11 +67,7 @@ func (r *Renderer) Render(t *v1alpha1.Tenant) (*Bundle, error) {
 	}
 	b := &Bundle{}
 	for _, layer := range r.catalogue.Layers {
-		v, err := r.variant(layer, layer.choose(src))
-		if err != nil {
-			return nil, fmt.Errorf("layer %s of the bundle bases: %w", layer.Name, err)
-		}
-		l, err := v.instantiate(layer.Name, src)
+		l, err := r.layer(layer, src)
 		if err != nil {
 			return nil, fmt.Errorf("layer %s of tenant %s: %w", layer.Name, t.Name, err)
 		}
@@ -90,15 +87,51 @@ func (r *Renderer) Render(t *v1alpha1.Tenant) (*Bundle, error) {
 	return b, nil
 }
 
-// variant returns the objects of a layer with the given components, which it builds at the first call for them.
-func (r *Renderer) variant(layer layerEntry, components []string) (*variant, error) {
-	key := fmt.Sprint(layer.Name, components)
+// layer returns a tenant's objects of a layer: those of the base and the components, and then those that are made for
+// each item of a list.
+func (r *Renderer) layer(entry layerEntry, src *source) (Layer, error) {
+	once, forEach := entry.choose(src)
+	v, err := r.variant(entry.Base, once)
+	if err != nil {
+		return Layer{}, err
+	}
+	objects, err := v.instantiate(nil, src)
+	if err != nil {
+		return Layer{}, err
+	}
+	for _, c := range forEach {
+		items, err := src.list(c.ForEach)
+		if err != nil {
+			return Layer{}, fmt.Errorf("component %s: %w", c.Path, err)
+		}
+		if len(items) == 0 {
+			continue
+		}
+		if v, err = r.variant("", entry.withCommon(c.Path)); err != nil {
+			return Layer{}, err
+		}
+		for i, item := range items {
+			if objects, err = v.instantiate(objects, src.withItem(item)); err != nil {
+				return Layer{}, fmt.Errorf("component %s: item %d of %s: %w", c.Path, i, c.ForEach, err)
+			}
+		}
+	}
+	return newLayer(entry.Name, objects)
+}
+
+// variant returns the objects of a base with the given components, which it builds at the first call for them.
+func (r *Renderer) variant(base string, components []string) (*variant, error) {
+	key := fmt.Sprint(base, components)
 	r.mu.Lock()
 	build, ok := r.variants[key]
 	if !ok {
-		build = sync.OnceValues(func() (*variant, error) { return buildVariant(r.bundles, layer, components) })
+		build = sync.OnceValues(func() (*variant, error) { return buildVariant(r.bundles, base, components) })
 		r.variants[key] = build
 	}
 	r.mu.Unlock()
-	return build()
+	v, err := build()
+	if err != nil {
+		return nil, fmt.Errorf("bundle base %s with %s: %w", base, strings.Join(components, ", "), err)
+	}
+	return v, nil
 }

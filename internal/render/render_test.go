@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -48,8 +49,18 @@ func renderFiles(t testing.TB, r *render.Renderer, tenant *v1alpha1.Tenant) []re
 	return files
 }
 
-// tenants are the tenants of testdata/tenants. Together they switch on every component.
-var tenants = []string{"minimal", "full", "patched"}
+// tenants are those of testdata/tenants. Together they switch on every component.
+var tenants = func() []string {
+	files, err := filepath.Glob(filepath.Join("testdata", "tenants", "*.yaml"))
+	if err != nil {
+		panic(err)
+	}
+	names := make([]string, len(files))
+	for i, file := range files {
+		names[i] = strings.TrimSuffix(filepath.Base(file), ".yaml")
+	}
+	return names
+}()
 
 func TestGolden(t *testing.T) {
 	r := newRenderer(t)

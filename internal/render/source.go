@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -15,20 +16,25 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// computedName names the ConfigMap of replacements.yaml that holds what is computed from the Tenant.
-const computedName = "computed"
+// The ConfigMaps of replacements.yaml: what is computed from the Tenant, and the item that a component with forEach is
+// made for.
+const (
+	computedName = "computed"
+	itemName     = "item"
+)
 
-// source is what replacements take their values from: the Tenant as it would be in a manifest, and a ConfigMap
-// "computed" of values that no single field holds. Neither is part of the bundle.
+// source is what replacements take their values from: the Tenant as it would be in a manifest, and ConfigMaps of
+// values that no single field holds. None of them is part of the bundle.
 type source struct {
 	namespace string
 	tenant    map[string]any
 	computed  map[string]any
+	item      map[string]any
 }
 
 // newSource returns the source of a tenant's values.
 func newSource(t *v1alpha1.Tenant) (*source, error) {
-	orthanc, err := orthancJSON(t)
+	computed, err := compute(t)
 	if err != nil {
 		return nil, err
 	}
@@ -48,24 +54,51 @@ func newSource(t *v1alpha1.Tenant) (*source, error) {
 	if err := dec.Decode(&s.tenant); err != nil {
 		return nil, fmt.Errorf("tenant %s: %w", t.Name, err)
 	}
-	s.computed = map[string]any{
-		"apiVersion": "v1",
-		"kind":       "ConfigMap",
-		"metadata":   map[string]any{"name": computedName},
-		"data":       map[string]any{"tenant.json": orthanc},
-	}
+	s.computed = configMap(computedName, computed)
 	return s, nil
+}
+
+func configMap(name string, data map[string]any) map[string]any {
+	return map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": name}, "data": data}
+}
+
+// withItem returns the source with an item of a list.
+func (s *source) withItem(item map[string]any) *source {
+	c := *s
+	c.item = configMap(itemName, item)
+	return &c
+}
+
+// list returns the items of a list: of the Tenant, such as spec.orthanc.modalities, or computed, such as
+// computed.data.peerHosts. A list that is not set has none.
+func (s *source) list(fieldPath string) ([]map[string]any, error) {
+	object, path := s.tenant, strings.Split(fieldPath, ".")
+	if path[0] == computedName {
+		object, path = s.computed, path[1:]
+	}
+	value, ok := lookup(object, path)
+	if !ok {
+		return nil, nil
+	}
+	list, ok := value.([]any)
+	if !ok {
+		return nil, fmt.Errorf("%s is not a list", fieldPath)
+	}
+	items := make([]map[string]any, len(list))
+	for i := range list {
+		if items[i], ok = list[i].(map[string]any); !ok {
+			return nil, fmt.Errorf("%s[%d] is not an object", fieldPath, i)
+		}
+	}
+	return items, nil
 }
 
 // get returns the value at a field path, which must be set.
 func (s *source) get(f field) (*yaml.Node, error) {
-	object, name := s.tenant, v1alpha1.TenantKind
-	if f.computed {
-		object, name = s.computed, computedName
-	}
+	object := map[string]map[string]any{v1alpha1.TenantKind: s.tenant, computedName: s.computed, itemName: s.item}[f.of]
 	value, ok := lookup(object, f.path)
 	if !ok || value == nil || value == "" {
-		return nil, fmt.Errorf("%s has no %s", name, strings.Join(f.path, "."))
+		return nil, fmt.Errorf("%s has no %s", f.of, strings.Join(f.path, "."))
 	}
 	return valueNode(value)
 }
@@ -89,6 +122,8 @@ func valueNode(value any) (*yaml.Node, error) {
 	switch v := value.(type) {
 	case string:
 		return stringNode(v), nil
+	case int:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(v)}, nil
 	case bool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(v)}, nil
 	case json.Number:

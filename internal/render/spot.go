@@ -16,13 +16,13 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// field is a field of the Tenant, or of the ConfigMap of computed values.
+// field is a field of what values come from: the Tenant, or one of the ConfigMaps of source.
 type field struct {
-	computed bool
-	path     []string
+	of   string // Tenant, computed or item
+	path []string
 }
 
-// sourceField reads the source of a replacement. Only the Tenant and the computed values may be one: anything
+// sourceField reads the source of a replacement. Only the Tenant, the computed values and an item may be one: anything
 // else would be the same for every tenant, and belongs in the manifest itself.
 func sourceField(s *types.SourceSelector) (field, error) {
 	switch {
@@ -30,12 +30,17 @@ func sourceField(s *types.SourceSelector) (field, error) {
 		return field{}, errors.New("a replacement needs a source with a fieldPath")
 	case s.Options != nil:
 		return field{}, errors.New("options of a source are not supported")
-	case s.Kind == v1alpha1.TenantKind && s.Name == "":
-	case s.Kind == "ConfigMap" && s.Name == computedName:
-	default:
-		return field{}, fmt.Errorf("the source of a replacement must be kind Tenant, or ConfigMap %s; it is %s %s", computedName, s.Kind, s.Name)
 	}
-	return field{computed: s.Kind == "ConfigMap", path: utils.SmarterPathSplitter(s.FieldPath, ".")}, nil
+	f := field{path: utils.SmarterPathSplitter(s.FieldPath, ".")}
+	switch {
+	case s.Kind == v1alpha1.TenantKind && s.Name == "":
+		f.of = v1alpha1.TenantKind
+	case s.Kind == "ConfigMap" && (s.Name == computedName || s.Name == itemName):
+		f.of = s.Name
+	default:
+		return field{}, fmt.Errorf("the source of a replacement must be kind Tenant, or ConfigMap %s or %s; it is %s %s", computedName, itemName, s.Kind, s.Name)
+	}
+	return f, nil
 }
 
 // spot is a node of an object that differs between tenants, in itself or below.

@@ -23,14 +23,12 @@ const (
 	replacementsFile  = "replacements.yaml"
 )
 
-// variant is one layer with one combination of components, built and ready to take a tenant's values. It is not
+// variant is a base with one combination of components, built and ready to take a tenant's values. It is not
 // changed after it is built.
 type variant struct {
 	objects []prototype
 	// fields of the source whose values the prototypes take, by slot.
 	fields []field
-	// kustomization is the layer's kustomization.yaml.
-	kustomization []byte
 }
 
 // prototype is an object without a tenant's values, and where they go in it.
@@ -39,10 +37,10 @@ type prototype struct {
 	set *spot
 }
 
-// buildVariant builds the objects of a layer with kustomize and resolves the replacements of the base and each
-// component to places in those objects.
-func buildVariant(bundles fs.FS, layer layerEntry, components []string) (*variant, error) {
-	m, err := build(bundles, layer.Base, components)
+// buildVariant builds the objects of a base, which may be none, with kustomize and resolves the replacements of the base
+// and each component to places in those objects.
+func buildVariant(bundles fs.FS, base string, components []string) (*variant, error) {
+	m, err := build(bundles, base, components)
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +55,9 @@ func buildVariant(bundles fs.FS, layer layerEntry, components []string) (*varian
 			return nil, fmt.Errorf("%s: %w", r.CurId(), err)
 		}
 		o := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Namespace: node.GetNamespace(), Name: node.GetName(), node: node.YNode()}
-		o.file = strings.ToLower(o.Kind) + "-" + o.Name + ".yaml"
 		v.objects = append(v.objects, prototype{Object: o, set: &spot{}})
 	}
-	for _, dir := range append([]string{layer.Base}, components...) {
+	for _, dir := range append([]string{base}, components...) {
 		if err := v.addReplacements(bundles, dir); err != nil {
 			return nil, fmt.Errorf("%s: %w", path.Join(dir, replacementsFile), err)
 		}
@@ -73,8 +70,7 @@ func buildVariant(bundles fs.FS, layer layerEntry, components []string) (*varian
 			}
 		}
 	}
-	v.kustomization, err = layerKustomization(v.objects)
-	return v, err
+	return v, nil
 }
 
 // build runs kustomize on a base with components.
@@ -94,7 +90,10 @@ func build(bundles fs.FS, base string, components []string) (resmap.ResMap, erro
 	if err != nil {
 		return nil, fmt.Errorf("reading the bundle bases: %w", err)
 	}
-	k := types.Kustomization{Resources: []string{path.Join("..", root, base)}}
+	k := types.Kustomization{}
+	if base != "" {
+		k.Resources = []string{path.Join("..", root, base)}
+	}
 	for _, c := range components {
 		k.Components = append(k.Components, path.Join("..", root, c))
 	}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// compute returns what no single field of a Tenant holds.
+//
+//   - tenant.json: Orthanc's configuration of the tenant
+//   - maxConnections: the connections that its database must bear
+//   - modalities: the modalities with the name of their objects
+//   - peerHosts, peerAddresses: the outside endpoints that the tenant's configuration names, by DNS name and by IP
+//     address
+func compute(t *v1alpha1.Tenant) (map[string]any, error) {
+	orthanc, err := orthancJSON(t)
+	if err != nil {
+		return nil, err
+	}
+	hosts, addresses := peers(t)
+	return map[string]any{
+		"tenant.json":    orthanc,
+		"maxConnections": strconv.Itoa(int(t.Spec.MaxConnections())),
+		"modalities":     modalities(t),
+		"peerHosts":      hosts,
+		"peerAddresses":  addresses,
+	}, nil
+}
+
+func modalities(t *v1alpha1.Tenant) []any {
+	var items []any
+	for _, m := range t.Spec.Orthanc.Modalities {
+		items = append(items, map[string]any{"name": m.Name, "objectName": modalityName(m), "aeTitle": string(m.AETitle)})
+	}
+	return items
+}
+
+func modalityName(m v1alpha1.Modality) string { return "modality-" + m.Name }
+
+// endpoint is a host outside of the tenant's namespace that its configuration names.
+type endpoint struct {
+	name     string // of the objects that are made for it
+	host     string
+	port     int
+	protocol string // TCP or TLS
+}
+
+// peers returns the outside endpoints of a tenant as items, those that are named by DNS and those by address. What is
+// named twice is one.
+func peers(t *v1alpha1.Tenant) (hosts, addresses []any) {
+	seen := map[string]bool{}
+	for _, e := range endpoints(&t.Spec) {
+		key := strings.ToLower(e.host) + " " + strconv.Itoa(e.port)
+		if seen[key] {
+			continue
+		}
+		item := map[string]any{
+			"objectName": e.name,
+			"host":       strings.ToLower(e.host),
+			"port":       e.port,
+			"protocol":   e.protocol,
+			"portName":   strings.ToLower(e.protocol) + "-" + strconv.Itoa(e.port),
+			// Of an egress gateway, where each peer has a port of its own.
+			"gatewayPort": firstGatewayPort + len(seen),
+		}
+		seen[key] = true
+		if ip, err := netip.ParseAddr(e.host); err == nil {
+			ip = ip.Unmap()
+			item["address"] = ip.String()
+			item["cidr"] = netip.PrefixFrom(ip, ip.BitLen()).String()
+			// An Istio ServiceEntry needs a name, also where nobody asks for it.
+			item["host"] = e.name + ".peer.internal"
+			addresses = append(addresses, item)
+			continue
+		}
+		hosts = append(hosts, item)
+	}
+	return hosts, addresses
+}
+
+// firstGatewayPort is above the registered ports that peers listen on, and below the ephemeral ones.
+const firstGatewayPort = 20000
+
+func endpoints(s *v1alpha1.TenantSpec) []endpoint {
+	var out []endpoint
+	for _, m := range s.Orthanc.Modalities {
+		out = append(out, endpoint{modalityName(m), m.Host, int(m.Port), "TCP"})
+	}
+	if s3 := s.Orthanc.Storage.S3; s3 != nil {
+		out = append(out, s3Endpoints(s3)...)
+	}
+	if e := s.Postgres.External; e != nil {
+		// PostgreSQL begins TLS inside of its own protocol, so it is TCP to who looks at it.
+		out = append(out, endpoint{"postgres", e.Host, int(e.Port), "TCP"})
+	}
+	for _, h := range s.Ingress.Egress.Hosts {
+		hash := sha256.Sum256([]byte(fmt.Sprintf("%s %d", strings.ToLower(h.Host), h.Port)))
+		out = append(out, endpoint{"egress-" + hex.EncodeToString(hash[:4]), h.Host, int(h.Port), h.Protocol})
+	}
+	return out
+}
+
+// s3Endpoints are where the AWS SDK connects to: the bucket's own host with virtual addressing, and the token service
+// where no key is given (https://docs.aws.amazon.com/general/latest/gr/s3.html and sts.html).
+func s3Endpoints(s3 *v1alpha1.S3Spec) []endpoint {
+	host, port := "s3."+s3.Region+".amazonaws.com", 443
+	if u, err := url.Parse(string(s3.Endpoint)); err == nil && u.Host != "" {
+		host = u.Hostname()
+		if p, err := strconv.Atoi(u.Port()); err == nil {
+			port = p
+		}
+	}
+	if s3.VirtualAddressing != nil && *s3.VirtualAddressing {
+		host = s3.Bucket + "." + host
+	}
+	out := []endpoint{{"s3", host, port, "TLS"}}
+	if s3.SecretRef == nil && s3.Endpoint == "" {
+		out = append(out, endpoint{"sts", "sts." + s3.Region + ".amazonaws.com", 443, "TLS"})
+	}
+	return out
+}
