@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command build builds the programs of the stack into bin/stack. What is there
-// and current stays as it is, so it can run before every test.
+// and current stays as it is, so it can run before every test. Programs that only
+// tests use are built with --all.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +31,8 @@ type program struct {
 	pkg     string
 	pin     string // nested module that pins its version
 	ldflags string
+	// tests says that only tests use it.
+	tests bool
 	// source prepares the directory to build in; nil means that of pin.
 	source func(ctx context.Context) (dir string, cleanup func() error, err error)
 }
@@ -36,13 +40,15 @@ type program struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout); err != nil {
+	all := flag.Bool("all", false, "build also what only tests use")
+	flag.Parse()
+	if err := run(ctx, os.Stdout, *all); err != nil {
 		fmt.Fprintln(os.Stderr, "stack:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context, out io.Writer, all bool) error {
 	root, err := gomod.Root()
 	if err != nil {
 		return err
@@ -51,13 +57,16 @@ func run(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return err
 	}
-	all, err := programs(ctx)
+	list, err := programs(ctx)
 	if err != nil {
 		return err
 	}
 	stamps := map[string]string{}
 	var stale []program
-	for _, p := range all {
+	for _, p := range list {
+		if p.tests && !all {
+			continue
+		}
 		if stamps[p.name], err = stamp(root, p); err != nil {
 			return err
 		}
@@ -68,7 +77,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if len(stale) == 0 {
 		return nil
 	}
-	fmt.Fprintln(out, "Building the stack's programs into bin/stack. The first time, all of them take about ten minutes on two cores; later Go's build cache makes it short.")
+	fmt.Fprintln(out, "Building the stack's programs into bin/stack. The first time, all of them take about a quarter of an hour on two cores; later Go's build cache makes it short.")
 	for i, p := range stale {
 		fmt.Fprintf(out, "[%d/%d] %-24s ", i+1, len(stale), p.name)
 		begin := time.Now()
@@ -117,13 +126,18 @@ func programs(ctx context.Context) ([]program, error) {
 	for i := range list {
 		list[i].pin = gomod.Programs
 	}
-	return append(list, program{
-		name: "flux", pkg: "./cmd/flux", pin: gomod.Assets,
-		ldflags: "-X main.VERSION=" + strings.TrimPrefix(assets[flux].Version, "v"),
-		source: func(context.Context) (string, func() error, error) {
-			return fluxSource(assets[flux].Dir)
+	return append(list,
+		program{name: "cert-manager-controller", pkg: ".", pin: gomod.CertManager},
+		program{
+			name: "flux", pkg: "./cmd/flux", pin: gomod.Assets,
+			ldflags: "-X main.VERSION=" + strings.TrimPrefix(assets[flux].Version, "v"),
+			source: func(context.Context) (string, func() error, error) {
+				return fluxSource(assets[flux].Dir)
+			},
 		},
-	}), nil
+		// Without a version it is a development build, which asks nobody for a newer one.
+		program{name: "traefik", pkg: "github.com/traefik/traefik/v3/cmd/traefik", pin: gomod.Traefik, tests: true},
+	), nil
 }
 
 // fluxSource copies the flux command's module, since what it embeds (the manifests
@@ -195,8 +209,12 @@ func stampFile(bin, name string) string { return filepath.Join(bin, "."+name+".s
 func stamp(root string, p program) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, p.pkg, flags(p))
-	for _, name := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join(root, p.pin, name))
+	files, err := filepath.Glob(filepath.Join(root, p.pin, "*.go"))
+	if err != nil {
+		return "", err
+	}
+	for _, file := range append([]string{filepath.Join(root, p.pin, "go.mod"), filepath.Join(root, p.pin, "go.sum")}, files...) {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			return "", err
 		}

@@ -47,6 +47,13 @@ func TestBuild(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(current(bin, p.name, after)).To(BeFalse())
 	})
+	t.Run("another source is stale", func(t *testing.T) {
+		g := NewWithT(t)
+		before, err := stamp(root, p)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(os.WriteFile(filepath.Join(root, "pin", "main.go"), []byte(hello+"\n"), 0o644)).To(Succeed())
+		g.Expect(stamp(root, p)).NotTo(Equal(before))
+	})
 	t.Run("other flags are stale", func(t *testing.T) {
 		g := NewWithT(t)
 		other := p

@@ -23,6 +23,10 @@ const (
 	Programs = "hack/stack/programs"
 	// Assets is the module of what is only read: CRDs, charts, sources.
 	Assets = "hack/stack/assets"
+	// CertManager is the module of cert-manager's controller, with its source.
+	CertManager = "hack/stack/certmanager"
+	// Traefik is the module of Traefik, whose replacements would not suit the others.
+	Traefik = "hack/stack/traefik"
 )
 
 // Module is a module in the Go command's cache.
