@@ -364,7 +364,7 @@ func TestDataIsNotPruned(t *testing.T) {
 				}
 			}
 			g.Expect(kept).To(ConsistOf("Cluster/postgres", "PersistentVolumeClaim/orthanc-storage",
-				"NetworkPolicy/default-deny", "NetworkPolicy/postgres"))
+				"NetworkPolicy/default-deny", "NetworkPolicy/allow-dns", "NetworkPolicy/postgres", "Certificate/tenant-ca"))
 		})
 	}
 }
