@@ -18,6 +18,8 @@ import (
 //
 //   - tenant.json: Orthanc's configuration of the tenant
 //   - maxConnections: the connections that its database must bear
+//   - sharedBuffers: the memory that the database keeps its pages in
+//   - backupPort: the port of the object store that its backups go to
 //   - modalities: the modalities with the name of their objects
 //   - peerHosts, peerAddresses: the outside endpoints that the tenant's configuration names, by DNS name and by IP
 //     address
@@ -30,6 +32,8 @@ func compute(t *v1alpha1.Tenant) (map[string]any, error) {
 	return map[string]any{
 		"tenant.json":    orthanc,
 		"maxConnections": strconv.Itoa(int(t.Spec.MaxConnections())),
+		"sharedBuffers":  sharedBuffers(&t.Spec.Postgres),
+		"backupPort":     backupPort(t.Spec.Postgres.Backup),
 		"modalities":     modalities(t),
 		"peerHosts":      hosts,
 		"peerAddresses":  addresses,
