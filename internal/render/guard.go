@@ -35,9 +35,6 @@ func newGuard(t *v1alpha1.Tenant) guard {
 	}
 }
 
-// closedKinds are those that no patch may touch: they keep others out of the tenant's namespace, and give rights in it.
-var closedKinds = []string{"NetworkPolicy", "AuthorizationPolicy", "PeerAuthentication", "Role", "RoleBinding"}
-
 // fact is a value at a path, without the indexes of lists.
 type fact struct {
 	path, value string
@@ -49,36 +46,6 @@ type facts struct {
 	fixed map[fact]bool
 	// foreign names something outside the tenant's namespace, cluster-scoped or another tenant's, and may not be added.
 	foreign map[fact]bool
-}
-
-// fixedFields are the fields, in lower case, that a patch may not touch: the identity to act as (without one, a
-// Flux controller acts as itself), who may see a service or route, the label by which an Istio Gateway finds its
-// pods, which is not bound to a namespace, addresses and names that could be another's, the node, and "<<", by which
-// YAML says a field without its name.
-var fixedFields = []string{
-	"serviceaccountname", "serviceaccount", "kubeconfig", "exportto", "istio",
-	"externalips", "externalname", "loadbalancerip", "delegate",
-	"hostpath", "hostnetwork", "hostpid", "hostipc", "<<",
-}
-
-// fixedPaths are the places, in lower case, that a patch may not touch in an object of a kind: where the gateway's
-// chart comes from and what happens to it, which is spec.ingress.chart's to say, and the gateways of a route, which
-// is every sidecar's without them.
-var fixedPaths = map[string][]string{
-	"HelmRelease": {
-		"spec.chart", "spec.chartref", "spec.valuesfrom", "spec.postrenderers", "spec.install.crds", "spec.upgrade.crds",
-	},
-	"OCIRepository": {
-		"spec.url", "spec.provider", "spec.secretref", "spec.certsecretref", "spec.proxysecretref",
-	},
-	"VirtualService": {"spec.gateways"},
-}
-
-// fixedPrefixes begin the labels and annotations that a patch may not touch: those that Korthweb, and those that
-// kustomize and Flux, take instructions from.
-var fixedPrefixes = []string{
-	v1alpha1.LabelPrefix, "config.kubernetes.io/", "internal.config.kubernetes.io/", "kustomize.config.k8s.io/",
-	"kustomize.toolkit.fluxcd.io/", "networking.istio.io/exportTo",
 }
 
 // foreignText finds namespaces in text: of an Istio identity, of a Service's DNS name, of a gateway's credential.
@@ -100,7 +67,7 @@ func (g guard) walk(n *yaml.Node, kind, path string, f facts) {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i].Value, n.Content[i+1]
 			below := strings.TrimPrefix(path+"."+key, ".")
-			if isFixed(key) || slices.Contains(fixedPaths[kind], strings.ToLower(below)) {
+			if isFixed(kind, key, below, value) {
 				f.fixed[fact{below, text(value)}] = true
 				continue
 			}
@@ -123,11 +90,6 @@ func (g guard) walk(n *yaml.Node, kind, path string, f facts) {
 			}
 		}
 	}
-}
-
-func isFixed(key string) bool {
-	return slices.Contains(fixedFields, strings.ToLower(key)) ||
-		slices.ContainsFunc(fixedPrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
 }
 
 // field finds what a field means by its name, in lower case.

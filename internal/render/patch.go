@@ -323,8 +323,12 @@ func (p *patcher) check(touched map[*resource.Resource]bool) error {
 		if !touched[r] && r == p.resources[i] {
 			continue
 		}
-		if kind := p.objects[i].Kind; slices.Contains(closedKinds, kind) {
-			return fmt.Errorf("%s/%s: a patch may not touch any %s: choose a target that does not match it", kind, p.objects[i].Name, kind)
+		if kind := p.objects[i].Kind; !slices.Contains(openKinds, kind) {
+			err := fmt.Errorf("%s/%s: a patch may not touch any %s: choose a target that does not match it", kind, p.objects[i].Name, kind)
+			if instead := insteadOf[kind]; instead != "" {
+				err = fmt.Errorf("%w; %s", err, instead)
+			}
+			return err
 		}
 		var err error
 		if p.patched[i], err = p.checkObject(p.objects[i], r); err != nil {
@@ -349,5 +353,13 @@ func (p *patcher) checkObject(before Object, r *resource.Resource) (*yaml.Node, 
 		return nil, fmt.Errorf("a patch may not change an object's apiVersion, kind, name or namespace (to %s %s %s/%s)",
 			now.APIVersion, now.Kind, now.Namespace, now.Name)
 	}
-	return node.YNode(), p.guard.compare(p.guard.facts(before.Kind, before.node), p.guard.facts(before.Kind, node.YNode()))
+	if err := p.guard.compare(p.guard.facts(before.Kind, before.node), p.guard.facts(before.Kind, node.YNode())); err != nil {
+		return nil, err
+	}
+	if before.Kind == "Deployment" {
+		if err := comparePods(before.node, node.YNode()); err != nil {
+			return nil, err
+		}
+	}
+	return node.YNode(), nil
 }

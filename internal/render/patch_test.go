@@ -75,7 +75,7 @@ func TestPatchesRefused(t *testing.T) {
 		{"sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"bhs-orthweb/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
 		{"all sidecar hosts", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/egress/0/hosts/-","value":"*/*"}]`, Target: target("Sidecar", "")}, "Sidecar/default: spec.egress.hosts"},
 		{"host of nobody", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/hosts/-","value":"elsewhere.example.org"}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.hosts"},
-		{"every host", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/hosts/0","value":"*"}]`, Target: target("Gateway", "web-gw")}, "Gateway/web-gw: spec.servers.hosts"},
+		{"every host", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/hosts/0","value":"*"}]`, Target: target("Gateway", "web-gw")}, "Gateway/web-gw: spec.servers: a patch may not set"},
 		{"gateway of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/gateways","value":["bhs-orthweb/web-gw"]}]`, Target: target("VirtualService", "web-vs")}, "VirtualService/web-vs: spec.gateways"},
 		{"pods of another gateway", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/selector/istio","value":"bhs-ingress"}]`, Target: target("Gateway", "dcm-gw")}, "Gateway/dcm-gw: spec.selector.istio"},
 		{"pods for another gateway", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/values/labels/istio","value":"bhs-ingress"}]`, Target: target("HelmRelease", "")}, "spec.values.labels.istio"},
@@ -86,7 +86,7 @@ func TestPatchesRefused(t *testing.T) {
 		{"a cluster-scoped issuer", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/issuerRef/kind","value":"ClusterIssuer"}]`, Target: target("Certificate", "web-tls")}, "Certificate/web-tls: spec.issuerRef.kind"},
 		{"somebody's volume", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/volumeName","value":"pv-1"}]`, Target: target("PersistentVolumeClaim", "")}, "PersistentVolumeClaim/orthanc-storage: spec.volumeName"},
 		{"much text", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/targetNamespace","value":"` + strings.Repeat("ü", 10<<10) + `"}]`, Target: target("HelmRelease", "")}, "spec.targetNamespace"},
-		{"credential of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/tls/credentialName","value":"kubernetes-gateway://bhs-orthweb/web-tls"}]`, Target: target("Gateway", "web-gw")}, "spec.servers.tls.credentialName"},
+		{"credential of another tenant", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/servers/0/tls/credentialName","value":"kubernetes-gateway://bhs-orthweb/web-tls"}]`, Target: target("Gateway", "web-gw")}, "Gateway/web-gw: spec.servers: a patch may not set"},
 		// What keeps others out.
 		{"network policy that matches nothing", kustomize.Patch{Patch: `[{"op":"replace","path":"/spec/podSelector","value":{"matchLabels":{"a":"b"}}}]`, Target: target("NetworkPolicy", "default-deny")}, "NetworkPolicy/default-deny: a patch may not touch any NetworkPolicy"},
 		{"network policy that is open", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/ingress/-","value":{"from":[{"ipBlock":{"cidr":"0.0.0.0/0"}}]}}]`, Target: target("NetworkPolicy", "postgres")}, "NetworkPolicy/postgres: a patch may not touch"},
@@ -97,7 +97,7 @@ func TestPatchesRefused(t *testing.T) {
 		{"external addresses of the gateway", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/externalIPs","value":["192.0.2.1"]}]`, Target: target("HelmRelease", "")}, "HelmRelease/istio-ingress: spec.values.service.externalIPs"},
 		{"external addresses in other letters", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/externalips","value":["192.0.2.1"]}]`, Target: target("HelmRelease", "")}, "spec.values.service.externalips"},
 		{"external addresses in the chart's own defaults", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/_internal_defaults_do_not_set","value":{"service":{"externalIPs":["192.0.2.1"]}}}]`, Target: target("HelmRelease", "")}, "spec.values._internal_defaults_do_not_set.service.externalIPs"},
-		{"external addresses of the database", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/managed","value":{"services":{"additional":[{"serviceTemplate":{"spec":{"externalIPs":["192.0.2.1"]}}}]}}}]`, Target: target("Cluster", "")}, "spec.managed.services.additional.serviceTemplate.spec.externalIPs"},
+		{"external addresses of the database", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/managed","value":{"services":{"additional":[{"serviceTemplate":{"spec":{"externalIPs":["192.0.2.1"]}}}]}}}]`, Target: target("Cluster", "")}, "spec.managed.services.additional: a patch may not set"},
 		{"address of the gateway", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/loadBalancerIP","value":"192.0.2.1"}]`, Target: target("HelmRelease", "")}, "spec.values.service.loadBalancerIP: a patch may not set"},
 		{"address of a service", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/loadBalancerIP","value":"192.0.2.1"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: spec.loadBalancerIP"},
 		{"another name", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/externalName","value":"example.org"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: spec.externalName"},
@@ -195,9 +195,9 @@ func TestPatchesAllowed(t *testing.T) {
 		},
 		{
 			"text that YAML could misread", kustomize.Patch{
-				Patch: "kind: ConfigMap\nmetadata: {name: orthanc-config}\ndata: {on: 'no', e: '1e3', t: \"a\\tb\\n \\u2028\"}\n",
+				Patch: "kind: Service\nmetadata: {name: orthweb, annotations: {on: 'no', e: '1e3', t: \"a\\tb\\n \\u2028\"}}\n",
 			},
-			"application/configmap-orthanc-config.yaml", `t: "a\tb\n \U00002028"`,
+			"application/service-orthweb.yaml", `t: "a\tb\n \U00002028"`,
 		},
 	}
 	r := newRenderer(t)

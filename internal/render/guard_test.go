@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/fluxcd/pkg/apis/kustomize"
+	. "github.com/onsi/gomega"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/render"
+)
+
+// guarded is a patch of one object, and what is said of it where it is refused.
+type guarded struct {
+	name, kind, object string
+	operations         string
+	message            string
+}
+
+func (p guarded) patch() kustomize.Patch {
+	return kustomize.Patch{Patch: p.operations, Target: &kustomize.Selector{Kind: p.kind, Name: p.object}}
+}
+
+// pods returns an operation on Orthanc's pods.
+func pods(name, op, path, value, message string) guarded {
+	return guarded{name, "Deployment", "orthanc", operation(op, "/spec/template/spec"+path, value), message}
+}
+
+// container returns an operation on Orthanc's container.
+func container(name, op, path, value, message string) guarded {
+	return pods(name, op, "/containers/0"+path, value, message)
+}
+
+func operation(op, path, value string) string {
+	if op == "remove" {
+		return fmt.Sprintf(`[{"op":"remove","path":%q}]`, path)
+	}
+	return fmt.Sprintf(`[{"op":%q,"path":%q,"value":%s}]`, op, path, value)
+}
+
+// weakening are patches that take a security setting away, of a tenant that is reached through Istio.
+var weakening = []guarded{
+	// Pods.
+	pods("may be root", "remove", "/securityContext/runAsNonRoot", "", "Pod Security level restricted: runAsNonRoot != true"),
+	pods("root", "replace", "/securityContext/runAsUser", "0", "must not set runAsUser=0"),
+	pods("no seccomp", "replace", "/securityContext/seccompProfile/type", `"Unconfined"`, "seccompProfile"),
+	pods("no security context", "remove", "/securityContext", "", "runAsNonRoot"),
+	pods("sysctls", "add", "/securityContext/sysctls", `[{"name":"kernel.msgmax","value":"1"}]`, "forbidden sysctls"),
+	pods("a token", "replace", "/automountServiceAccountToken", "true", "spec.template.spec.automountServiceAccountToken: a patch may not set"),
+	pods("a token by default", "remove", "/automountServiceAccountToken", "", "spec.template.spec.automountServiceAccountToken: a patch may not remove"),
+	{"a token of the account", "ServiceAccount", "orthanc", operation("remove", "/automountServiceAccountToken", ""), "ServiceAccount/orthanc: automountServiceAccountToken: a patch may not remove"},
+	pods("a projected token", "add", "/volumes/-", `{"name":"x","projected":{"sources":[{"serviceAccountToken":{"path":"x"}}]}}`, "spec.template.spec.volumes[x]: a patch may not add a projected volume"),
+	pods("the CA's key", "add", "/volumes/-", `{"name":"x","secret":{"secretName":"tenant-ca"}}`, "spec.template.spec.volumes.secret.secretName: a patch may not set"),
+	container("the CA's key as a variable", "add", "/env/-", `{"name":"X","valueFrom":{"secretKeyRef":{"name":"tenant-ca","key":"tls.key"}}}`, "spec.template.spec.containers.env.valueFrom.secretKeyRef.name: a patch may not set"),
+	pods("another configuration", "replace", "/volumes", `[]`, "spec.template.spec.volumes["),
+	pods("a container that is root", "add", "/containers/-", `{"name":"x","image":"x:1","securityContext":{"runAsUser":0}}`, "Pod Security level restricted"),
+	pods("a first container that may be root", "add", "/initContainers", `[{"name":"x","image":"x:1"}]`, "Pod Security level restricted"),
+	pods("no container", "replace", "/containers", `[{"name":"x","image":"x:1","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]`, "spec.template.spec.containers[orthanc]: a patch may not remove this container"),
+	pods("a field in other letters", "add", "/SecurityContext", "{}", "unknown field"),
+	// Orthanc's container.
+	container("privileged", "add", "/securityContext/privileged", "true", "privileged"),
+	container("escalation", "replace", "/securityContext/allowPrivilegeEscalation", "true", "allowPrivilegeEscalation != false"),
+	container("escalation by default", "remove", "/securityContext/allowPrivilegeEscalation", "", "allowPrivilegeEscalation != false"),
+	container("root filesystem", "replace", "/securityContext/readOnlyRootFilesystem", "false", "spec.template.spec.containers[orthanc].securityContext.readOnlyRootFilesystem: a patch may not make"),
+	container("root filesystem by default", "remove", "/securityContext/readOnlyRootFilesystem", "", "readOnlyRootFilesystem"),
+	container("a capability", "add", "/securityContext/capabilities/add", `["DAC_OVERRIDE"]`, "unrestricted capabilities"),
+	container("capabilities by default", "remove", "/securityContext/capabilities", "", "unrestricted capabilities"),
+	container("proc", "add", "/securityContext/procMount", `"Unmasked"`, "procMount"),
+	container("no security context of its own", "remove", "/securityContext", "", "allowPrivilegeEscalation != false"),
+	container("a port of the node", "add", "/ports/0/hostPort", "80", "hostPort"),
+	container("another program", "add", "/command", `["sh"]`, "spec.template.spec.containers[orthanc].command: a patch may not change"),
+	container("another configuration directory", "replace", "/args", `["/tmp"]`, "containers[orthanc].args: a patch may not change"),
+	container("variables from elsewhere", "add", "/envFrom", `[{"configMapRef":{"name":"x"}}]`, "containers[orthanc].envFrom"),
+	container("an option", "add", "/env/-", `{"name":"ORTHANC__AUTHENTICATION_ENABLED","value":"false"}`, "env[ORTHANC__AUTHENTICATION_ENABLED]: Orthanc's options go into spec.orthanc.config"),
+	container("all options", "add", "/env/-", `{"name":"ORTHANC_JSON","value":"{}"}`, "spec.orthanc.config"),
+	container("a plugin", "add", "/env/-", `{"name":"STL_PLUGIN_ENABLED","value":"true"}`, "env[STL_PLUGIN_ENABLED]: plugins are spec.orthanc.plugins' to say"),
+	container("a variable of the database", "add", "/env/-", `{"name":"PGOPTIONS","value":"x"}`, "env[PGOPTIONS]: the database is spec.postgres' to say"),
+	container("no variables", "replace", "/env", `[]`, "a patch may not change or remove this variable"),
+	container("no readiness", "remove", "/readinessProbe", "", "containers[orthanc].readinessProbe"),
+	container("another liveness", "replace", "/livenessProbe", `{"httpGet":{"port":8042,"path":"/"}}`, "containers[orthanc].livenessProbe"),
+	container("no mounts", "remove", "/volumeMounts", "", "volumeMounts["),
+	container("a mount in the configuration", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/etc/orthanc/x"}`, "volumeMounts[/etc/orthanc/x]: a patch may not mount over or into /etc/orthanc/"),
+	container("a mount over it", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/etc"}`, "volumeMounts[/etc]: a patch may not mount over or into"),
+	{"out of the mesh", "Deployment", "orthanc", operation("add", "/spec/template/metadata/labels/sidecar.istio.io~1inject", `"false"`), "sidecar.istio.io/inject: a patch may not set"},
+	{"a port out of the mesh", "Deployment", "orthanc", operation("add", "/spec/template/metadata/annotations/traffic.sidecar.istio.io~1excludeInboundPorts", `"8042"`), "excludeInboundPorts: a patch may not set"},
+	// Services.
+	{"Orthanc without TLS", "Service", "orthweb", operation("add", "/spec/type", `"LoadBalancer"`), "Service/orthweb: spec.type: a patch may not set"},
+	{"another pod behind the service", "Service", "orthweb", operation("replace", "/spec/selector", `{"app":"x"}`), "Service/orthweb: spec.selector.app: a patch may not set"},
+	// The gateway.
+	{"no client certificates", "Gateway", "dcm-gw", operation("replace", "/spec/servers/0/tls/mode", `"SIMPLE"`), "Gateway/dcm-gw: spec.servers: a patch may not set"},
+	{"old TLS", "Gateway", "web-gw", operation("replace", "/spec/servers/0/tls/minProtocolVersion", `"TLSV1_0"`), "Gateway/web-gw: spec.servers: a patch may not set"},
+	{"no TLS", "Gateway", "web-gw", operation("remove", "/spec/servers/0", ""), "Gateway/web-gw: spec.servers: a patch may not set"},
+	{"no servers", "Gateway", "web-gw", operation("remove", "/spec/servers", ""), "Gateway/web-gw: spec.servers: a patch may not remove"},
+	{"other headers", "VirtualService", "web-vs", operation("add", "/spec/http/0/headers", `{"response":{"remove":["strict-transport-security"]}}`), "VirtualService/web-vs: spec.http.headers: a patch may not"},
+	{"any host outside", "Sidecar", "default", operation("add", "/spec/outboundTrafficPolicy", `{"mode":"ALLOW_ANY"}`), "Sidecar/default: spec.outboundTrafficPolicy: a patch may not set"},
+	{"only some sidecars", "Sidecar", "default", operation("add", "/spec/workloadSelector", `{"labels":{"a":"b"}}`), "Sidecar/default: spec.workloadSelector"},
+	{"a gateway that is root", "HelmRelease", "istio-ingress", operation("replace", "/spec/values/securityContext/runAsNonRoot", "false"), "HelmRelease/istio-ingress: spec.values.securityContext.runAsNonRoot: a patch may not set"},
+	{"a gateway without security context", "HelmRelease", "istio-ingress", operation("remove", "/spec/values/securityContext", ""), "spec.values.securityContext.runAsNonRoot: a patch may not remove"},
+	{"security context of its container", "HelmRelease", "istio-ingress", operation("add", "/spec/values/containerSecurityContext", `{"runAsUser":0}`), "spec.values.containerSecurityContext.runAsUser"},
+	{"rights of the gateway", "HelmRelease", "istio-ingress", operation("add", "/spec/values/rbac", `{"enabled":true}`), "spec.values.rbac.enabled"},
+	{"arguments", "HelmRelease", "istio-ingress", operation("add", "/spec/values/additionalArguments", `["--x"]`), "spec.values.additionalArguments"},
+	{"more objects", "HelmRelease", "istio-ingress", operation("add", "/spec/values/extraObjects", `[{}]`), "spec.values.extraObjects"},
+	{"more containers", "HelmRelease", "istio-ingress", operation("add", "/spec/values/additionalContainers", `[{}]`), "spec.values.additionalContainers"},
+	{"a sidecar of Traefik's chart", "HelmRelease", "istio-ingress", operation("add", "/spec/values/deployment", `{"additionalContainers":[{}]}`), "spec.values.deployment.additionalContainers"},
+	{"variables of the gateway", "HelmRelease", "istio-ingress", operation("add", "/spec/values/env", `{"A":"b"}`), "spec.values.env.A"},
+	{"ports of the gateway", "HelmRelease", "istio-ingress", operation("remove", "/spec/values/service/ports/0", ""), "spec.values.service.ports: a patch may not set"},
+	{"type of the gateway's service", "HelmRelease", "istio-ingress", operation("replace", "/spec/values/service/type", `"LoadBalancer"`), "spec.values.service.type: a patch may not set"},
+	{"no values", "HelmRelease", "istio-ingress", operation("remove", "/spec/values", ""), "a patch may not remove"},
+	{"text for values", "HelmRelease", "istio-ingress", operation("replace", "/spec/values", `"x"`), "spec.values: a patch may not set"},
+	{"no templates of the injector", "HelmRelease", "istio-ingress", operation("add", "/spec/values/podAnnotations", `{"inject.istio.io/templates":"x"}`), "spec.values.podAnnotations.inject.istio.io/templates: a patch may not set"},
+	{"registry without TLS", "OCIRepository", "istio-ingress", operation("add", "/spec/insecure", "true"), "OCIRepository/istio-ingress: spec.insecure: a patch may not set"},
+	// Certificates.
+	{"usages", "Certificate", "web-tls", operation("replace", "/spec/usages", `["cert sign"]`), "Certificate/web-tls: spec.usages: a patch may not set"},
+	{"a CA", "Certificate", "dicom-tls", operation("add", "/spec/isCA", "true"), "Certificate/dicom-tls: spec.isCA: a patch may not set"},
+	{"a name of nobody", "Certificate", "web-tls", operation("add", "/spec/dnsNames/-", `"elsewhere.example.org"`), "Certificate/web-tls: spec.dnsNames: a patch may not set"},
+	{"another CA", "Certificate", "web-tls", operation("replace", "/spec/issuerRef/name", `"self-signed"`), "Certificate/web-tls: spec.issuerRef.name"},
+	{"a CA with another key each time", "Certificate", "tenant-ca", operation("replace", "/spec/privateKey/rotationPolicy", `"Always"`), "Certificate/tenant-ca: spec.privateKey.rotationPolicy"},
+	{"another secret", "Certificate", "web-tls", operation("replace", "/spec/secretName", `"tenant-ca"`), "Certificate/web-tls: spec.secretName"},
+	{"a secret that is copied", "Certificate", "tenant-ca", operation("add", "/spec/secretTemplate", `{"annotations":{"example.org/copy":"true"}}`), "Certificate/tenant-ca: spec.secretTemplate"},
+	{"the issuer", "Issuer", "tenant-ca", operation("replace", "/spec/ca/secretName", `"web-tls"`), "Issuer/tenant-ca: spec.ca.secretName"},
+	// The database.
+	{"a superuser", "Cluster", "postgres", operation("replace", "/spec/enableSuperuserAccess", "true"), "Cluster/postgres: spec.enableSuperuserAccess: a patch may not set"},
+	{"a superuser's password", "Cluster", "postgres", operation("add", "/spec/superuserSecret", `{"name":"x"}`), "Cluster/postgres: spec.superuserSecret.name"},
+	{"who may log in", "Cluster", "postgres", operation("add", "/spec/postgresql/pg_hba", `["host all all all trust"]`), "Cluster/postgres: spec.postgresql.pg_hba"},
+	{"another owner", "Cluster", "postgres", operation("replace", "/spec/bootstrap/initdb/owner", `"postgres"`), "Cluster/postgres: spec.bootstrap.initdb.owner"},
+	{"roles", "Cluster", "postgres", operation("add", "/spec/managed", `{"roles":[{"name":"x","superuser":true}]}`), "Cluster/postgres: spec.managed.roles"},
+	{"certificates of the database", "Cluster", "postgres", operation("add", "/spec/certificates", `{"serverCASecret":"x"}`), "Cluster/postgres: spec.certificates.serverCASecret"},
+	{"a database in the mesh", "Cluster", "postgres", operation("replace", "/spec/inheritedMetadata/labels/sidecar.istio.io~1inject", `"true"`), "sidecar.istio.io/inject: a patch may not set"},
+	// Kinds that are closed.
+	{"Orthanc's configuration", "ConfigMap", "orthanc-config", operation("add", "/data/local.json", `"{}"`), "ConfigMap/orthanc-config: a patch may not touch any ConfigMap: choose a target that does not match it; Orthanc's options go into spec.orthanc.config"},
+	{"the quota", "ResourceQuota", "", operation("remove", "/spec/hard", ""), "a patch may not touch any ResourceQuota: choose a target that does not match it; its limits are those of spec.quota.hard"},
+	{"the limits", "LimitRange", "", operation("remove", "/spec/limits", ""), "a patch may not touch any LimitRange: choose a target that does not match it; its bounds are those of spec.quota.containers"},
+}
+
+// weakeningTraefik are patches that take a security setting away, of a tenant that is reached through Traefik.
+var weakeningTraefik = []guarded{
+	{"no client certificates", "TLSOption", "", operation("remove", "/spec/clientAuth", ""), "a patch may not touch any TLSOption: choose a target that does not match it; spec.ingress.dicom.clientCertificates"},
+	{"the redirect", "Middleware", "", operation("remove", "/spec", ""), "a patch may not touch any Middleware"},
+	{"DICOM without TLS", "IngressRouteTCP", "", operation("remove", "/spec/tls", ""), ": spec.tls"},
+	{"TLS passed through", "IngressRouteTCP", "", operation("add", "/spec/tls/passthrough", "true"), ": spec.tls.passthrough: a patch may not set"},
+	{"the web without TLS", "IngressRoute", "", operation("add", "/spec/entryPoints", `["web"]`), ": spec.entryPoints: a patch may not set"},
+	{"another route", "IngressRoute", "", operation("add", "/spec/routes", `[]`), ": spec.routes: a patch may not set"},
+	{"arguments", "HelmRelease", "traefik", operation("add", "/spec/values/additionalArguments", `["--api.insecure"]`), "spec.values.additionalArguments: a patch may not set"},
+}
+
+func TestWeakeningRefused(t *testing.T) {
+	r := newRenderer(t)
+	for provider, cases := range map[v1alpha1.IngressProvider][]guarded{
+		v1alpha1.IstioIngress: weakening, v1alpha1.TraefikIngress: weakeningTraefik,
+	} {
+		tenant := &v1alpha1.Tenant{}
+		tenant.Name, tenant.Spec.Domain, tenant.Spec.Ingress.Provider = "mhr", "mhr.orthweb.com", provider
+		tenant.Spec.Ingress.Service.Type = "ClusterIP"
+		tenant.SetDefaults()
+		for _, tc := range cases {
+			t.Run(string(provider)+"/"+tc.name, func(t *testing.T) {
+				g := NewWithT(t)
+				tenant := tenant.DeepCopy()
+				tenant.Spec.Patches = []kustomize.Patch{tc.patch()}
+				_, err := r.Render(tenant)
+				g.Expect(err).To(MatchError(ContainSubstring(tc.message)))
+				var mendable *render.Error
+				g.Expect(errors.As(err, &mendable)).To(BeTrue(), "%T: %v", err, err)
+				g.Expect(mendable.Field).To(Equal("spec.patches[0]"))
+			})
+		}
+	}
+}
+
+// TestTuningAllowed shows what is left to patches where security settings are near.
+func TestTuningAllowed(t *testing.T) {
+	restricted := `"securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}`
+	cases := []guarded{
+		pods("a stricter seccomp profile", "replace", "/securityContext/seccompProfile", `{"type":"Localhost","localhostProfile":"orthanc.json"}`, ""),
+		pods("another user", "replace", "/securityContext/runAsUser", "1000", ""),
+		pods("a sidecar", "add", "/containers/-", `{"name":"x","image":"x:1",`+restricted+`}`, ""),
+		pods("a first container", "add", "/initContainers", `[{"name":"x","image":"x:1",`+restricted+`}]`, ""),
+		pods("a CA of the site", "add", "/volumes/-", `{"name":"site-ca","configMap":{"name":"site-ca"}}`, ""),
+		pods("tolerations", "add", "/tolerations", `[{"key":"imaging","operator":"Exists"}]`, ""),
+		container("more time to start", "replace", "/startupProbe/failureThreshold", "600", ""),
+		container("a variable", "add", "/env/-", `{"name":"TZ","value":"America/Toronto"}`, ""),
+		container("a mount", "add", "/volumeMounts/-", `{"name":"scratch","mountPath":"/usr/local/share/ca-certificates"}`, ""),
+		{"scratch space", "Deployment", "orthanc", "kind: Deployment\nmetadata: {name: orthanc}\nspec: {template: {spec: {volumes: [{name: scratch, emptyDir: {sizeLimit: 90Gi}}]}}}\n", ""},
+		{"the size of the proxy", "Deployment", "orthanc", operation("add", "/spec/template/metadata/annotations/sidecar.istio.io~1proxyMemory", `"256Mi"`), ""},
+		{"workload identity", "ServiceAccount", "orthanc", operation("add", "/metadata/annotations", `{"eks.amazonaws.com/role-arn":"arn:aws:iam::1:role/x"}`), ""},
+		{"the gateway's resources", "HelmRelease", "istio-ingress", operation("replace", "/spec/values/resources/limits/memory", `"2Gi"`), ""},
+		{"the gateway's place", "HelmRelease", "istio-ingress", operation("add", "/spec/values/tolerations", `[{"operator":"Exists"}]`), ""},
+		{"the gateway's image", "HelmRelease", "istio-ingress", operation("add", "/spec/values/image", `{"repository":"registry.example.com/proxyv2"}`), ""},
+		{"values of nothing yet", "HelmRelease", "istio-ingress", operation("add", "/spec/values/deployment", `{"replicas":2}`), ""},
+		{"a shorter certificate", "Certificate", "web-tls", operation("replace", "/spec/duration", `"720h"`), ""},
+		{"a larger key", "Certificate", "web-tls", operation("replace", "/spec/privateKey/size", "384"), ""},
+		{"an annotation of the issuer", "Issuer", "tenant-ca", operation("add", "/metadata/annotations", `{"example.org/owner":"x"}`), ""},
+		{"a parameter of the database", "Cluster", "postgres", operation("replace", "/spec/postgresql/parameters/shared_buffers", `"1GB"`), ""},
+		{"the database's image", "Cluster", "postgres", operation("add", "/spec/imageName", `"registry.example.com/postgresql:17"`), ""},
+		{"sticky sessions", "Service", "orthweb", operation("add", "/spec/sessionAffinity", `"ClientIP"`), ""},
+		{"a time limit", "VirtualService", "web-vs", operation("add", "/spec/http/0/timeout", `"60s"`), ""},
+	}
+	r := newRenderer(t)
+	plain := readTenant(t, "minimal")
+	before := renderFiles(t, r, plain)
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			g := NewWithT(t)
+			tenant := plain.DeepCopy()
+			tenant.Spec.Patches = []kustomize.Patch{tc.patch()}
+			g.Expect(renderFiles(t, r, tenant)).NotTo(Equal(before))
+		})
+	}
+}
