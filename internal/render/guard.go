@@ -40,6 +40,14 @@ type fact struct {
 	path, value string
 }
 
+// quote returns the value after a word, in parentheses, unless it is many lines.
+func (f fact) quote(word string) string {
+	if strings.Contains(f.value, "\n") {
+		return ""
+	}
+	return fmt.Sprintf(" (%s%q)", word, f.value)
+}
+
 // facts are what guard finds in an object.
 type facts struct {
 	// fixed may be neither added, changed nor removed.
@@ -148,12 +156,12 @@ func text(n *yaml.Node) string {
 func (g guard) compare(before, after facts) error {
 	for _, f := range sorted(after.fixed) {
 		if !before.fixed[f] {
-			return fmt.Errorf("%s: a patch may not set this (to %q)", f.path, f.value)
+			return fmt.Errorf("%s: a patch may not set this%s", f.path, f.quote("to "))
 		}
 	}
 	for _, f := range sorted(before.fixed) {
 		if !after.fixed[f] {
-			return fmt.Errorf("%s: a patch may not remove this (%q)", f.path, f.value)
+			return fmt.Errorf("%s: a patch may not remove this%s", f.path, f.quote(""))
 		}
 	}
 	for _, f := range sorted(after.foreign) {
