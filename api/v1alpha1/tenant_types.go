@@ -30,7 +30,7 @@ const (
 
 // TenantSpec is the resolved definition of one facility.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)",message="namespace is immutable: moving a tenant would leave its data behind"
+// +kubebuilder:validation:XValidation:rule="has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)",fieldPath=".namespace",message="namespace is immutable: moving a tenant would leave its data behind"
 // +kubebuilder:validation:XValidation:rule="['S3', 'Database'].all(t, (self.?orthanc.?storage.?type.orValue('Volume') == t) == (oldSelf.?orthanc.?storage.?type.orValue('Volume') == t))",fieldPath=".orthanc.storage.type",message="orthanc.storage.type is immutable: the images that are stored would be left behind"
 // +kubebuilder:validation:XValidation:rule="(self.?orthanc.?storage.?accessMode.orValue('ReadWriteMany') == 'ReadWriteOnce') == (oldSelf.?orthanc.?storage.?accessMode.orValue('ReadWriteMany') == 'ReadWriteOnce')",fieldPath=".orthanc.storage.accessMode",message="orthanc.storage.accessMode is immutable: a volume cannot change its access mode"
 // +kubebuilder:validation:XValidation:rule="self.?orthanc.?storage.?className.hasValue() == oldSelf.?orthanc.?storage.?className.hasValue()",fieldPath=".orthanc.storage.className",message="orthanc.storage.className is immutable: a volume cannot change its class"

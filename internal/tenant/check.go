@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -54,6 +56,13 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	}
 	if r := t.Spec.Orthanc.Resources; r != nil {
 		errs = append(errs, checkResources(r, spec.Child("orthanc", "resources"))...)
+	}
+	errs = append(errs, checkOrthanc(&t.Spec.Orthanc, spec.Child("orthanc"))...)
+	errs = append(errs, checkPostgres(&t.Spec, spec.Child("postgres"))...)
+	errs = append(errs, checkQuota(&t.Spec.Quota, spec.Child("quota"))...)
+	errs = append(errs, checkSecretNames(t)...)
+	for i, h := range t.Spec.Ingress.Egress.Hosts {
+		errs = append(errs, checkHost(h.Host, spec.Child("ingress", "egress", "hosts").Index(i).Child("host"))...)
 	}
 	service, at := t.Spec.Ingress.Service.Annotations, spec.Child("ingress", "service", "annotations")
 	errs = append(errs, apivalidation.ValidateAnnotations(service, at)...)
@@ -140,6 +149,40 @@ func reserved(key string) string {
 		}
 	}
 	return ""
+}
+
+// checkSecretNames judges the names of the Secrets that a definition refers to.
+func checkSecretNames(t *v1alpha1.Tenant) field.ErrorList {
+	var errs field.ErrorList
+	for _, ref := range t.Spec.SecretRefs() {
+		for _, reason := range validation.IsDNS1123Subdomain(ref.Name) {
+			errs = append(errs, field.Invalid(field.NewPath(ref.Field, "name"), ref.Name, reason))
+		}
+	}
+	return errs
+}
+
+func checkQuota(q *v1alpha1.QuotaSpec, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, name := range slices.Sorted(maps.Keys(q.Hard)) {
+		if value := q.Hard[name]; value.Sign() < 0 {
+			errs = append(errs, field.Invalid(at.Child("hard").Key(string(name)), value.String(), "must not be below zero"))
+		}
+	}
+	c, at := &q.Containers, at.Child("containers")
+	errs = append(errs, checkResources(&v1alpha1.ResourceRequirements{Requests: c.DefaultRequest, Limits: c.Default}, at)...)
+	for _, name := range slices.Sorted(maps.Keys(c.Max)) {
+		most := c.Max[name]
+		for _, values := range []struct {
+			field string
+			list  map[corev1.ResourceName]resource.Quantity
+		}{{"default", c.Default}, {"defaultRequest", c.DefaultRequest}} {
+			if value, ok := values.list[name]; ok && value.Cmp(most) > 0 {
+				errs = append(errs, field.Invalid(at.Child(values.field).Key(string(name)), value.String(), fmt.Sprintf("must not be above max, %s", most.String())))
+			}
+		}
+	}
+	return errs
 }
 
 func checkDependency(d v1alpha1.DependencyReference, at *field.Path) field.ErrorList {

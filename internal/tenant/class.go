@@ -79,7 +79,7 @@ func (c *class) validate() field.ErrorList {
 	s := schemas()
 	unknown := unknownFields(c.spec, s.tenant.structural.Properties["spec"], at)
 	errs = append(errs, unknown...)
-	return append(errs, s.class.validate(at, spec)...)
+	return append(errs, s.class.validate(at, spec, nil)...)
 }
 
 // values returns the spec without its nulls, in a copy.

@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -30,13 +32,13 @@ type Conflict struct {
 
 // claim is something that only one tenant may have.
 type claim struct {
-	kind  string // namespace, host or address
+	kind  string // namespace, host, address, database, bucket or backup
 	value string
 }
 
 // claims returns what a tenant claims, and the field that each comes from: the tenant's namespace,
-// the hosts of its web and DICOM entries, and the address of its load balancer. An address is claimed
-// with all its ports, since every gateway listens on 80 and 443.
+// the hosts of its web and DICOM entries, the address of its load balancer, and where its images, its index
+// and its backups are. An address is claimed with all its ports, since every gateway listens on 80 and 443.
 func claims(t *v1alpha1.Tenant) map[claim]string {
 	t = t.DeepCopy()
 	t.SetDefaults()
@@ -55,6 +57,23 @@ func claims(t *v1alpha1.Tenant) map[claim]string {
 	c[claim{"host", string(s.Ingress.Web.Host)}] = from("spec.ingress.web.host", string(s.Ingress.Web.Host), s.Domain, "spec.domain")
 	if ip, err := netip.ParseAddr(s.Ingress.Service.LoadBalancerIP); err == nil {
 		c[claim{"address", ip.Unmap().String()}] = "spec.ingress.service.loadBalancerIP"
+	}
+	if s3 := s.Orthanc.Storage.S3; s3 != nil {
+		place := path.Join(s3.Bucket, s3.RootPath)
+		if s3.Endpoint != "" {
+			place = string(s3.Endpoint) + "/" + place
+		}
+		c[claim{"bucket", place}] = "spec.orthanc.storage.s3.bucket"
+	}
+	if e := s.Postgres.External; e != nil {
+		c[claim{"database", fmt.Sprintf("%s:%d/%s", strings.ToLower(e.Host), e.Port, e.Database)}] = "spec.postgres.external.database"
+	}
+	if b := s.Postgres.Backup; b != nil {
+		place := b.DestinationPath
+		if b.Endpoint != "" {
+			place = string(b.Endpoint) + " " + place
+		}
+		c[claim{"backup", place}] = "spec.postgres.backup.destinationPath"
 	}
 	return c
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/digihunch/korthweb/internal/tenant"
 )
 
-// everything is a spec that sets each field of the API.
+// everything is a spec that sets each field of the API but those that exclude others of it: autoscaling, S3, an external
+// database and Bitnami's chart.
 const everything = `className: ""
 displayName: Beaverdale Health Services
 domain: bhs.orthweb.com
@@ -28,21 +29,42 @@ orthanc:
   resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: 4Gi}}
   aeTitle: BHS
   modalities:
-  - {name: ct-1, aeTitle: CT1, host: 10.1.2.3, port: 104}
-  storage: {size: 500Gi, className: fast}
+  - {name: ct-1, aeTitle: CT1, host: 10.1.2.3, port: 104, permissions: [Echo, Store, Find]}
+  plugins: [dicom-web, ohif]
+  storage: {type: Volume, size: 500Gi, className: fast, accessMode: ReadWriteMany}
+  usersSecretRef: {name: users}
+  config: {StableAge: 60, DicomWeb: {PublicRoot: /dicom-web/}}
 postgres:
+  provider: CloudNativePG
   instances: 3
   storage: {size: 20Gi, className: fast}
-certificates: {duration: 2160h, renewBefore: 720h}
+  resources: {requests: {cpu: 1, memory: 2Gi}, limits: {memory: 2Gi}}
+  backup:
+    schedule: 0 0 2 * * *
+    retentionPolicy: 30d
+    destinationPath: s3://backups/bhs
+    endpoint: https://minio.example.com:9000
+    secretRef: {name: backup}
+certificates:
+  duration: 2160h
+  renewBefore: 720h
+  clients: {duration: 8760h, renewBefore: 2160h}
+  issuerRef: {group: cert-manager.io, kind: ClusterIssuer, name: acme}
 ingress:
+  provider: Istio
   web: {host: www.bhs.orthweb.com}
-  dicom: {host: dcm.bhs.orthweb.com, port: 2762}
+  dicom: {host: dcm.bhs.orthweb.com, port: 2762, clientCertificates: Required}
+  egress: {gateway: true, hosts: [{host: pacs.example.com, port: 443, protocol: TLS}]}
   service:
     type: LoadBalancer
     annotations: {example.com/scheme: internal}
     loadBalancerClass: example.com/nlb
     loadBalancerIP: 10.0.0.5
   chart: {url: "oci://registry.example.com/gateway", version: 1.31.1, insecure: true, secretRef: {name: registry}}
+quota:
+  hard: {pods: 50}
+  containers: {default: {memory: 1Gi}, defaultRequest: {memory: 128Mi}, max: {memory: 8Gi}}
+monitoring: {provider: PrometheusOperator}
 patches:
 - patch: |
     - {op: add, path: /metadata/labels/x, value: "y"}

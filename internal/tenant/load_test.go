@@ -393,7 +393,7 @@ func TestLoadExisting(t *testing.T) {
 	g := NewWithT(t)
 	moved := held("bhs", "tenants/bhs.yaml", 1)
 	r := load(t, files{"tenants/bhs.yaml": simple("bhs", "namespace: elsewhere")}, moved)
-	expectProblems(t, r, []problem{{"tenants/bhs.yaml:7", "bhs", "spec.namespace", invalid, "it must stay bhs-orthweb"}})
+	expectProblems(t, r, []problem{{"tenants/bhs.yaml:7", "bhs", "spec.namespace", invalid, "namespace is immutable"}})
 
 	others := held("bhs", "t/bhs.yaml", 1, func(t *v1alpha1.Tenant) { t.Labels = nil })
 	r = load(t, files{"tenants/bhs.yaml": simple("bhs")}, others)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -36,18 +37,26 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, err)
 	}
 	object := merged(doc, class)
-	// Without its class, what a definition lacks cannot be told from what the class has.
-	if err == nil {
-		errs = append(errs, without(schemas().tenant.validate(nil, object), errs)...)
-	}
 	tenant := &v1alpha1.Tenant{}
-	if len(errs) == 0 && len(doc.findings) == 0 {
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object, tenant); err != nil {
-			errs = append(errs, field.Invalid(field.NewPath("spec"), "object", err.Error()))
+	convertErr := runtime.DefaultUnstructuredConverter.FromUnstructured(object, tenant)
+	sound := func() bool { return len(errs) == 0 && len(doc.findings) == 0 }
+	if sound() && convertErr == nil {
+		l.complete(tenant)
+		if l.unchanged(tenant) {
+			errs = CheckSpec(tenant)
+			if len(errs) == 0 {
+				return &candidate{doc: doc, class: class, tenant: tenant}
+			}
 		}
 	}
-	if len(errs) == 0 && len(doc.findings) == 0 {
-		l.complete(tenant)
+	// Without its class, what a definition lacks cannot be told from what the class has.
+	if err == nil {
+		errs = append(errs, without(schemas().tenant.validate(nil, object, nil), errs)...)
+	}
+	if sound() && convertErr != nil {
+		errs = append(errs, field.Invalid(field.NewPath("spec"), "object", convertErr.Error()))
+	}
+	if sound() {
 		errs = append(Validate(tenant), CheckSpec(tenant)...)
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
@@ -160,7 +169,25 @@ func isOwnKey(key string) bool {
 	return found && (prefix == own || strings.HasSuffix(prefix, "."+own))
 }
 
-// checkHeld compares a definition with the tenant of its name that exists.
+// unchanged tells whether a complete definition says what the tenant of its name has, which the apiserver found valid.
+func (l *loader) unchanged(t *v1alpha1.Tenant) bool {
+	held := l.held[t.Name]
+	if held == nil || !equality.Semantic.DeepEqual(held.Spec, t.Spec) {
+		return false
+	}
+	has := func(all, some map[string]string) bool {
+		for key, value := range some {
+			if was, ok := all[key]; !ok || was != value {
+				return false
+			}
+		}
+		return true
+	}
+	return has(held.Labels, t.Labels) && has(held.Annotations, t.Annotations)
+}
+
+// checkHeld judges a definition as a change of the tenant of its name that exists, as the apiserver would: it may not
+// leave data behind.
 func (l *loader) checkHeld(t *v1alpha1.Tenant) field.ErrorList {
 	held := l.held[t.Name]
 	if held == nil {
@@ -168,11 +195,7 @@ func (l *loader) checkHeld(t *v1alpha1.Tenant) field.ErrorList {
 	}
 	was := held.DeepCopy()
 	was.SetDefaults()
-	if was.Spec.Namespace == t.Spec.Namespace {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(field.NewPath("spec", "namespace"), t.Spec.Namespace, fmt.Sprintf(
-		"namespace is immutable, since moving a tenant would leave its data behind: it must stay %s", was.Spec.Namespace))}
+	return validateChange(was, t)
 }
 
 // reportOwned reports a definition of a tenant that exists and is not this repository's.

@@ -29,8 +29,22 @@ func Validate(t *v1alpha1.Tenant) field.ErrorList {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
 	delete(content, "status")
-	errs := schemas().tenant.validate(nil, content)
+	errs := schemas().tenant.validate(nil, content, nil)
 	return append(without(validateMetadata(&t.ObjectMeta), errs), errs...)
+}
+
+// validateChange gives the verdict of the rules that compare a valid tenant with what it was. Both have their defaults.
+func validateChange(was, t *v1alpha1.Tenant) field.ErrorList {
+	var contents [2]map[string]any
+	for i, tenant := range []*v1alpha1.Tenant{was, t} {
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(tenant)
+		if err != nil {
+			return field.ErrorList{field.InternalError(nil, err)}
+		}
+		delete(content, "status")
+		contents[i] = content
+	}
+	return schemas().tenant.validate(nil, contents[1], contents[0])
 }
 
 func validateMetadata(meta *metav1.ObjectMeta) field.ErrorList {
@@ -43,12 +57,18 @@ func validateMetadata(meta *metav1.ObjectMeta) field.ErrorList {
 
 // validate judges a value in the order of the apiserver: CEL rules are only run on a value whose
 // shape is right. The errors are sorted by field.
-func (s schema) validate(at *field.Path, value map[string]any) field.ErrorList {
+//
+// Where there is an old value, the rules that compare with it are run too.
+func (s schema) validate(at *field.Path, value, old map[string]any) field.ErrorList {
 	errs := validation.ValidateCustomResource(at, value, s.openapi)
 	errs = withoutPlace(errs)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(at, s.structural, value)...)
 	if !slices.ContainsFunc(errs, blocksRules) {
-		broken, _ := s.cel.Validate(context.Background(), at, s.structural, value, nil, celconfig.RuntimeCELCostBudget)
+		var before any
+		if old != nil {
+			before = old
+		}
+		broken, _ := s.cel.Validate(context.Background(), at, s.structural, value, before, celconfig.RuntimeCELCostBudget)
 		// Their messages were written for people.
 		errs = append(without(errs, broken), broken...)
 	}

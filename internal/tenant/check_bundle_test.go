@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant_test
+
+import (
+	"encoding/json"
+	"io/fs"
+	"path"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/gitops/bundles"
+)
+
+const (
+	s3Storage = "orthanc: {storage: {type: S3, s3: {bucket: images, region: eu-central-1%s}}}"
+	external  = "postgres: {provider: External, external: {host: pg.example.com, secretRef: {name: db}%s}}"
+)
+
+func with(text, more string) string { return strings.Replace(text, "%s", more, 1) }
+
+func modality(name, title, host string) string {
+	return "{name: " + name + ", aeTitle: '" + title + "', host: '" + host + "', port: 104}"
+}
+
+// TestLoadContradictions holds that options that do not go together are refused, by the field to mend.
+func TestLoadContradictions(t *testing.T) {
+	for name, tc := range map[string]struct{ spec, field, text string }{
+		"replicas and autoscaler":      {"orthanc: {replicas: 2, autoscaling: {maxReplicas: 3}}", "spec.orthanc", "exclude each other"},
+		"one AE title twice":           {"orthanc: {modalities: [" + modality("a", "CT", "a.b") + ", " + modality("b", " CT ", "b.b") + "]}", "spec.orthanc.modalities[1].aeTitle", "is the AE title of modality a too"},
+		"one modality twice":           {"orthanc: {modalities: [" + modality("a", "CT", "a.b") + ", " + modality("a", "MR", "b.b") + "]}", "spec.orthanc.modalities[1]", "Duplicate value"},
+		"a modality at the pod":        {"orthanc: {modalities: [" + modality("a", "CT", "127.0.0.1") + "]}", "spec.orthanc.modalities[0].host", "name the other machine"},
+		"a modality at the metadata":   {"orthanc: {modalities: [" + modality("a", "CT", "169.254.169.254") + "]}", "spec.orthanc.modalities[0].host", "link-local"},
+		"a modality at no address":     {"orthanc: {modalities: [" + modality("a", "CT", "0.0.0.0") + "]}", "spec.orthanc.modalities[0].host", "unspecified"},
+		"a modality at localhost":      {"orthanc: {modalities: [" + modality("a", "CT", "LOCALHOST") + "]}", "spec.orthanc.modalities[0].host", "the pod itself"},
+		"an unknown permission":        {"orthanc: {modalities: [{name: a, aeTitle: A, host: a.b, port: 104, permissions: [Delete]}]}", "spec.orthanc.modalities[0].permissions[0]", "Echo"},
+		"an unknown plugin":            {"orthanc: {plugins: [python]}", "spec.orthanc.plugins[0]", "dicom-web"},
+		"a viewer without DICOMweb":    {"orthanc: {plugins: [ohif]}", "spec.orthanc.plugins", "add the plugin dicom-web"},
+		"one node's volume, replicas":  {"orthanc: {replicas: 2, storage: {accessMode: ReadWriteOnce}}", "spec.orthanc.storage.accessMode", "serves one node"},
+		"one node's volume, scaled":    {"orthanc: {autoscaling: {maxReplicas: 2}, storage: {accessMode: ReadWriteOnce}}", "spec.orthanc.storage.accessMode", "serves one node"},
+		"S3 without bucket":            {"orthanc: {storage: {type: S3}}", "spec.orthanc.storage", "type S3 needs s3"},
+		"a bucket for a volume":        {"orthanc: {storage: {s3: {bucket: images, region: x}}}", "spec.orthanc.storage", "s3 needs type S3"},
+		"a size for a bucket":          {"orthanc: {storage: {type: S3, size: 1Gi, s3: {bucket: images, region: x}}}", "spec.orthanc.storage", "need type Volume"},
+		"S3 without TLS":               {with(s3Storage, ", endpoint: 'http://minio.example.com'"), "spec.orthanc.storage.s3.endpoint", "https://"},
+		"S3 with a path":               {with(s3Storage, ", endpoint: 'https://minio.example.com/x'"), "spec.orthanc.storage.s3.endpoint", "https://"},
+		"a Secret that cannot be":      {with(s3Storage, ", secretRef: {name: A_B}"), "spec.orthanc.storage.s3.secretRef.name", "RFC 1123"},
+		"external without server":      {"postgres: {provider: External}", "spec.postgres", "needs external"},
+		"a server for the operator":    {"postgres: {external: {host: a.b, secretRef: {name: db}}}", "spec.postgres", "external needs provider External"},
+		"instances of another's":       {"postgres: {provider: External, instances: 2, external: {host: a.b, secretRef: {name: db}}}", "spec.postgres", "provider External has none"},
+		"backup of another's":          {"postgres: {provider: Bitnami, backup: {destinationPath: 's3://b1b/x'}}", "spec.postgres", "CloudNativePG's"},
+		"a chart for the operator":     {"postgres: {chart: {version: 1.2.3}}", "spec.postgres", "needs provider Bitnami"},
+		"a CA that nobody looks at":    {with(external, ", tlsMode: require, caSecretRef: {name: ca}"), "spec.postgres.external", "verify-ca or verify-full"},
+		"a schedule of five fields":    {"postgres: {backup: {destinationPath: 's3://b1b/x', schedule: '0 2 * * *'}}", "spec.postgres.backup.schedule", "six fields"},
+		"more replicas than allowed":   {"orthanc: {replicas: 3}\n  " + with(external, ", maxConnections: 20"), "spec.postgres.external.maxConnections", "3 replicas of Orthanc open 24 connections"},
+		"more replicas than memory":    {"orthanc: {autoscaling: {maxReplicas: 50}}", "spec.postgres.resources.limits[memory]", "take 2256Mi of memory"},
+		"an egress gateway of Traefik": {"ingress: {provider: Traefik, egress: {gateway: true}}", "spec.ingress.egress.gateway", "needs provider Istio"},
+		"egress to the metadata":       {"ingress: {egress: {hosts: [{host: 169.254.169.254, port: 80}]}}", "spec.ingress.egress.hosts[0].host", "link-local"},
+		"a quota below zero":           {"quota: {hard: {pods: -1}}", "spec.quota.hard[pods]", "below zero"},
+		"a default above the most":     {"quota: {containers: {default: {memory: 2Gi}, max: {memory: 1Gi}}}", "spec.quota.containers.default[memory]", "above max, 1Gi"},
+		"renewal before the beginning": {"certificates: {clients: {duration: 1h, renewBefore: 2h}}", "spec.certificates.clients", "must be shorter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			r := load(t, files{"tenants/bhs.yaml": simple("bhs", tc.spec)})
+			g.Expect(r.Definitions).To(BeEmpty())
+			g.Expect(r.Problems).To(HaveLen(1))
+			g.Expect(r.Problems[0].Field).To(Equal(tc.field))
+			g.Expect(r.Problems[0].Message).To(ContainSubstring(tc.text))
+		})
+	}
+}
+
+// TestLoadConfig holds that free configuration can neither replace what Korthweb sets nor read the pod's environment.
+func TestLoadConfig(t *testing.T) {
+	for name, tc := range map[string]struct{ config, field, text string }{
+		"a list":                   {"[1]", "spec.orthanc.config", "object"},
+		"users":                    {"{RegisteredUsers: {a: b}}", "spec.orthanc.config[RegisteredUsers]", "usersSecretRef"},
+		"in other letters":         {"{authenticationENABLED: false}", "spec.orthanc.config[authenticationENABLED]", "without a password"},
+		"by prefix":                {"{DicomAlwaysAllowStore: true}", "spec.orthanc.config[DicomAlwaysAllowStore]", "permissions"},
+		"scripts":                  {"{LuaScripts: [/tmp/x.lua]}", "spec.orthanc.config[LuaScripts]", "code"},
+		"a variable":               {"{DicomWeb: {Root: '${PGPASSWORD}'}}", "spec.orthanc.config", "environment variable"},
+		"a variable in a key":      {"{'${PGPASSWORD}': 1}", "spec.orthanc.config", "environment variable"},
+		"more than there may be":   {"{A: " + strings.Repeat("x", 64<<10) + "}", "spec.orthanc.config", "65536"},
+		"what Korthweb says":       {"{StableAge: 60}", "", ""},
+		"a section and its values": {"{DicomWeb: {StudiesMetadata: MainDicomTags}, StableAge: 60}", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			r := load(t, files{"tenants/bhs.yaml": simple("bhs", "orthanc: {config: "+tc.config+"}")})
+			if tc.field == "" {
+				g.Expect(r.Problems).To(BeEmpty())
+				return
+			}
+			g.Expect(r.Problems).To(HaveLen(1))
+			g.Expect(r.Problems[0].Field).To(Equal(tc.field))
+			g.Expect(r.Problems[0].Message).To(ContainSubstring(tc.text))
+		})
+	}
+}
+
+// TestOwnedOptions holds that each option that a file of the bundle sets is refused in a tenant's configuration.
+func TestOwnedOptions(t *testing.T) {
+	g := NewWithT(t)
+	count := 0
+	g.Expect(fs.WalkDir(bundles.FS, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || path.Ext(name) != ".json" {
+			return err
+		}
+		data, err := fs.ReadFile(bundles.FS, name)
+		g.Expect(err).NotTo(HaveOccurred())
+		options := map[string]any{}
+		g.Expect(json.Unmarshal(data, &options)).To(Succeed(), name)
+		for option := range options {
+			count++
+			config, err := json.Marshal(map[string]int{option: 1})
+			g.Expect(err).NotTo(HaveOccurred())
+			r := load(t, files{"tenants/bhs.yaml": simple("bhs", "orthanc: {config: "+string(config)+"}")})
+			g.Expect(r.Problems).To(HaveLen(1), "%s sets %s", name, option)
+		}
+		return nil
+	})).To(Succeed())
+	g.Expect(count).To(BeNumerically(">", 20))
+}
+
+// TestLoadChanges holds that a definition that would leave a living tenant's data behind is refused, and that what
+// leaves nothing behind is not.
+func TestLoadChanges(t *testing.T) {
+	volume := "orthanc: {storage: {size: 100Gi}}"
+	for name, tc := range map[string]struct{ was, now, field, text string }{
+		"volume to S3":             {volume, with(s3Storage, ""), "spec.orthanc.storage.type", "left behind"},
+		"default to database":      {"", "orthanc: {storage: {type: Database}}", "spec.orthanc.storage.type", "left behind"},
+		"S3 to default":            {with(s3Storage, ""), "", "spec.orthanc.storage.type", "left behind"},
+		"another bucket":           {with(s3Storage, ""), strings.Replace(with(s3Storage, ""), "images", "others", 1), "spec.orthanc.storage.s3.bucket", "left behind"},
+		"a path in the bucket":     {with(s3Storage, ""), with(s3Storage, ", rootPath: x"), "spec.orthanc.storage.s3.rootPath", "left behind"},
+		"another path":             {with(s3Storage, ", rootPath: z"), with(s3Storage, ", rootPath: x"), "spec.orthanc.storage.s3.rootPath", "left behind"},
+		"a smaller volume":         {volume, "orthanc: {storage: {size: 99Gi}}", "spec.orthanc.storage.size", "cannot shrink"},
+		"back to a smaller one":    {"orthanc: {storage: {size: 200Gi}}", "", "spec.orthanc.storage.size", "cannot shrink"},
+		"another storage class":    {"orthanc: {storage: {className: fast}}", "orthanc: {storage: {className: slow}}", "spec.orthanc.storage.className", "immutable"},
+		"a storage class":          {"", "orthanc: {storage: {className: slow}}", "spec.orthanc.storage.className", "immutable"},
+		"another access mode":      {"", "orthanc: {storage: {accessMode: ReadWriteOnce}}", "spec.orthanc.storage.accessMode", "immutable"},
+		"another provider":         {"", with(external, ""), "spec.postgres.provider", "left behind"},
+		"back to the operator":     {"postgres: {provider: Bitnami}", "", "spec.postgres.provider", "left behind"},
+		"a smaller database":       {"postgres: {storage: {size: 20Gi}}", "postgres: {storage: {size: 10Gi}}", "spec.postgres.storage.size", "cannot shrink"},
+		"another namespace":        {"", "namespace: elsewhere", "spec.namespace", "immutable"},
+		"a larger volume":          {volume, "orthanc: {storage: {size: 0.5Ti}}", "", ""},
+		"the same in other words":  {volume, "orthanc: {storage: {type: Volume, size: 102400Mi, accessMode: ReadWriteMany}}", "", ""},
+		"another key for S3":       {with(s3Storage, ""), with(s3Storage, ", secretRef: {name: s3}"), "", ""},
+		"another server":           {with(external, ""), strings.Replace(with(external, ""), "pg.", "pg2.", 1), "", ""},
+		"more of everything":       {"", "orthanc: {replicas: 3, plugins: [dicom-web]}", "", ""},
+		"another ingress provider": {"", "ingress: {provider: Traefik}", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			before := load(t, files{"tenants/bhs.yaml": simple("bhs", tc.was)})
+			g.Expect(before.Problems).To(BeEmpty())
+			was := before.Definitions[0].Tenant
+			was.Labels = map[string]string{v1alpha1.RepositoryLabel: "tenants"}
+
+			r := load(t, files{"tenants/bhs.yaml": simple("bhs", tc.now)}, *was)
+			if tc.field == "" {
+				g.Expect(r.Problems).To(BeEmpty())
+				return
+			}
+			g.Expect(r.Problems).NotTo(BeEmpty())
+			g.Expect(r.Problems[0].Field).To(Equal(tc.field))
+			g.Expect(r.Problems[0].Message).To(ContainSubstring(tc.text))
+			g.Expect(r.Definitions).To(BeEmpty())
+		})
+	}
+}
+
+// TestLoadSharedData holds that no two tenants keep their data in one place.
+func TestLoadSharedData(t *testing.T) {
+	for name, tc := range map[string]struct{ spec, field, text string }{
+		"bucket":   {with(s3Storage, ""), "spec.orthanc.storage.s3.bucket", "bucket images is held by tenant a"},
+		"database": {with(external, ""), "spec.postgres.external.database", "database pg.example.com:5432/orthanc is held by tenant a"},
+		"backup":   {"postgres: {backup: {destinationPath: 's3://backups/x'}}", "spec.postgres.backup.destinationPath", "backup s3://backups/x is held by tenant a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			r := load(t, files{"tenants/a.yaml": simple("a", tc.spec), "tenants/b.yaml": simple("b", tc.spec)})
+			g.Expect(names(r)).To(Equal([]string{"a"}))
+			g.Expect(r.Problems).To(HaveLen(1))
+			g.Expect(r.Problems[0].Field).To(Equal(tc.field))
+			g.Expect(r.Problems[0].Reason).To(Equal(v1alpha1.ConflictReason))
+			g.Expect(r.Problems[0].Message).To(ContainSubstring(tc.text))
+		})
+	}
+	// A path of its own in the same bucket is a place of its own.
+	g := NewWithT(t)
+	r := load(t, files{"tenants/a.yaml": simple("a", with(s3Storage, ", rootPath: a")), "tenants/b.yaml": simple("b", with(s3Storage, ", rootPath: b"))})
+	g.Expect(names(r)).To(Equal([]string{"a", "b"}))
+}
