@@ -77,7 +77,7 @@ var weakening = []guarded{
 	container("variables from elsewhere", "add", "/envFrom", `[{"configMapRef":{"name":"x"}}]`, "containers[orthanc].envFrom"),
 	container("an option", "add", "/env/-", `{"name":"ORTHANC__AUTHENTICATION_ENABLED","value":"false"}`, "env[ORTHANC__AUTHENTICATION_ENABLED]: Orthanc's options go into spec.orthanc.config"),
 	container("all options", "add", "/env/-", `{"name":"ORTHANC_JSON","value":"{}"}`, "spec.orthanc.config"),
-	container("a plugin", "add", "/env/-", `{"name":"STL_PLUGIN_ENABLED","value":"true"}`, "env[STL_PLUGIN_ENABLED]: plugins are spec.orthanc.plugins' to say"),
+	container("a plugin", "add", "/env/-", `{"name":"AUTHORIZATION_PLUGIN_ENABLED","value":"true"}`, "env[AUTHORIZATION_PLUGIN_ENABLED]: plugins are spec.orthanc.plugins' to say"),
 	container("a variable of the database", "add", "/env/-", `{"name":"PGOPTIONS","value":"x"}`, "env[PGOPTIONS]: the database is spec.postgres' to say"),
 	container("no variables", "replace", "/env", `[]`, "a patch may not change or remove this variable"),
 	container("no readiness", "remove", "/readinessProbe", "", "containers[orthanc].readinessProbe"),
