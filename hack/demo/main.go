@@ -109,7 +109,7 @@ and CloudNativePG, and the load balancer's addresses. Everything else is the rea
 	if err != nil {
 		return err
 	}
-	fmt.Printf("chart      %s:%s\nrepository %s\n", charts.URL, charts.Version, repo.URL())
+	fmt.Printf("chart      %s:%s\nrepository %s\n", charts.Gateway.URL, charts.Gateway.Version, repo.URL())
 
 	heading("korthweb controller, under the roles of config/rbac, and a TenantRepository that points at the repository")
 	if err := s.StartKorthweb(ctx, stack.KorthwebOptions{Binary: filepath.Join("bin", "korthweb")}); err != nil {
@@ -200,7 +200,7 @@ func withChart(class []byte, charts *stack.ChartRegistry) ([]byte, error) {
 		return nil, err
 	}
 	doc.Spec["ingress"] = map[string]any{
-		"chart": map[string]any{"url": charts.URL, "version": charts.Version, "insecure": true},
+		"chart": map[string]any{"url": charts.Gateway.URL, "version": charts.Gateway.Version, "insecure": true},
 	}
 	return yaml.Marshal(doc)
 }

@@ -39,7 +39,10 @@ var assetCRDs = map[string][]string{
 		"example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
 		"example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
 	},
-	"istio.io/api": {"kubernetes/customresourcedefinitions.gen.yaml"},
+	"github.com/cloudnative-pg/plugin-barman-cloud": {"config/crd/bases/barmancloud.cnpg.io_objectstores.yaml"},
+	// All of them, since Traefik starts only when it can watch every kind of its own.
+	"github.com/traefik/traefik/v3": {"docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml"},
+	"istio.io/api":                  {"kubernetes/customresourcedefinitions.gen.yaml"},
 }
 
 // prepareCluster installs the CRDs and creates the namespace of Flux.

@@ -11,10 +11,6 @@ import (
 	"strings"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -39,7 +35,7 @@ func (s *Stack) startFlux(ctx context.Context) error {
 }
 
 func (s *Stack) startFluxController(ctx context.Context, client kubernetes.Interface, name string) error {
-	if err := createFluxIdentity(ctx, client, name); err != nil {
+	if err := createAdminAccount(ctx, client, FluxNamespace, name); err != nil {
 		return err
 	}
 	_, kubeconfig, err := s.ServiceAccountConfig(ctx, FluxNamespace, name)
@@ -110,22 +106,4 @@ func (s *Stack) startFluxController(ctx context.Context, client kubernetes.Inter
 		Env:      []string{"KUBECONFIG=" + kubeconfig, "RUNTIME_NAMESPACE=" + FluxNamespace, "TMPDIR=" + s.dir},
 		ReadyURL: "http://" + health + "/readyz",
 	})
-}
-
-func createFluxIdentity(ctx context.Context, client kubernetes.Interface, name string) error {
-	_, err := client.CoreV1().ServiceAccounts(FluxNamespace).Create(ctx, &corev1.ServiceAccount{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: FluxNamespace},
-	}, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("stack: ServiceAccount %s/%s: %w", FluxNamespace, name, err)
-	}
-	_, err = client.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "flux-" + name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: FluxNamespace, Name: name}},
-	}, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("stack: ClusterRoleBinding flux-%s: %w", name, err)
-	}
-	return nil
 }

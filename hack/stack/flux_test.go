@@ -125,9 +125,9 @@ func testGatewayChart(ctx context.Context, t *testing.T, c client.Client) {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns},
 		Spec: sourcev1.OCIRepositorySpec{
 			Interval:  metav1.Duration{Duration: time.Minute},
-			URL:       charts.URL,
+			URL:       charts.Gateway.URL,
 			Insecure:  true,
-			Reference: &sourcev1.OCIRepositoryRef{Tag: charts.Version},
+			Reference: &sourcev1.OCIRepositoryRef{Tag: charts.Gateway.Version},
 		},
 	})).To(Succeed())
 	release := &helmv2.HelmRelease{
@@ -146,7 +146,7 @@ func testGatewayChart(ctx context.Context, t *testing.T, c client.Client) {
 		return ready(release.Status.Conditions)
 	}, "60s", "200ms").Should(HavePrefix("True: Helm install succeeded"))
 	// helm-controller appends the digest, so that a moved tag is another version.
-	g.Expect(release.Status.History.Latest().ChartVersion).To(HavePrefix(charts.Version + "+"))
+	g.Expect(release.Status.History.Latest().ChartVersion).To(HavePrefix(charts.Gateway.Version + "+"))
 	var service corev1.Service
 	g.Expect(c.Get(ctx, client.ObjectKey{Namespace: ns, Name: name}, &service)).To(Succeed())
 	g.Expect(service.Status.LoadBalancer.Ingress).To(HaveLen(1))

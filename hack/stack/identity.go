@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -91,6 +94,26 @@ func (s *Stack) ServiceAccountConfig(ctx context.Context, namespace, name string
 	}
 	path, err := s.writeKubeconfig(cfg, "system:serviceaccount:"+namespace+":"+name)
 	return cfg, path, err
+}
+
+// createAdminAccount creates a ServiceAccount, if absent, and binds it to cluster-admin.
+func createAdminAccount(ctx context.Context, client kubernetes.Interface, namespace, name string) error {
+	_, err := client.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("stack: ServiceAccount %s/%s: %w", namespace, name, err)
+	}
+	binding := namespace + "-" + name
+	_, err = client.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: binding},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("stack: ClusterRoleBinding %s: %w", binding, err)
+	}
+	return nil
 }
 
 func (s *Stack) clientConfig(user string, groups ...string) (*rest.Config, error) {

@@ -32,8 +32,12 @@ var kwokStages = []string{"node/fast/node-initialize.yaml", "node/heartbeat-with
 //go:embed stages/*.yaml
 var ownStages embed.FS
 
+// certManagerStage is the one that real cert-manager takes the place of.
+const certManagerStage = "stages/cert-manager.yaml"
+
 const (
-	nodeCount = 3
+	// nodeCount leaves room for replicas that must be on different nodes.
+	nodeCount = 5
 	// storageClass is the default StorageClass; stages/volume.yaml names it too.
 	storageClass = "standard"
 )
@@ -41,7 +45,7 @@ const (
 // startKwok starts kwok, which plays the kubelets, and creates its nodes.
 func (s *Stack) startKwok(ctx context.Context) error {
 	config := filepath.Join(s.dir, "kwok.yaml")
-	if err := writeKwokConfig(ctx, config); err != nil {
+	if err := s.writeKwokConfig(ctx, config); err != nil {
 		return err
 	}
 	// It plays kubelets and operators of all sorts; no rights of theirs are under test.
@@ -65,7 +69,7 @@ func (s *Stack) startKwok(ctx context.Context) error {
 	)
 }
 
-func writeKwokConfig(ctx context.Context, path string) error {
+func (s *Stack) writeKwokConfig(ctx context.Context, path string) error {
 	modules, err := gomod.Download(ctx, gomod.Programs, kwokModule)
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
@@ -83,6 +87,9 @@ func writeKwokConfig(ctx context.Context, path string) error {
 		return fmt.Errorf("stack: %w", err)
 	}
 	for _, name := range names {
+		if name == certManagerStage && s.opts.CertManager {
+			continue
+		}
 		doc, err := ownStages.ReadFile(name)
 		if err != nil {
 			return fmt.Errorf("stack: %w", err)

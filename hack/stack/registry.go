@@ -12,10 +12,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
 	helmregistry "helm.sh/helm/v4/pkg/registry"
@@ -24,17 +26,27 @@ import (
 )
 
 const (
-	istioModule    = "istio.io/istio"
-	istioAPIModule = "istio.io/api"
+	istioModule        = "istio.io/istio"
+	istioAPIModule     = "istio.io/api"
+	traefikChartModule = "github.com/traefik/traefik-helm-chart"
 )
 
-// ChartRegistry is an OCI registry on loopback, over plain HTTP and in memory, that
-// holds Istio's gateway chart.
-type ChartRegistry struct {
-	// URL of the chart, as an OCIRepository names it: oci://127.0.0.1:PORT/charts/gateway.
+// Chart is where a chart of a ChartRegistry is.
+type Chart struct {
+	// URL as an OCIRepository names it, without the tag: oci://127.0.0.1:PORT/charts/gateway.
 	URL string
 	// Version is the chart's version and its tag.
 	Version string
+}
+
+// ChartRegistry is an OCI registry on loopback, over plain HTTP and in memory, that
+// holds the charts that Korthweb's bundles install.
+type ChartRegistry struct {
+	// Gateway is Istio's gateway chart.
+	Gateway Chart
+	// Traefik is Traefik's chart, which is also for newer versions of Traefik than the
+	// one in bin/stack. Its CRDs are in the cluster already.
+	Traefik Chart
 
 	addr    string
 	handler http.Handler
@@ -43,11 +55,11 @@ type ChartRegistry struct {
 	server *http.Server
 }
 
-// StartChartRegistry starts a registry and puts Istio's gateway chart into it.
+// StartChartRegistry starts a registry and puts the charts into it.
 //
-// The chart is the one in the module istio.io/istio, where it carries a placeholder
-// version that Istio's release process replaces. That is done here too, with the
-// version of istio.io/api that the CRDs come from.
+// Istio's gateway chart is the one in the module istio.io/istio, where it carries a
+// placeholder version that Istio's release process replaces. That is done here too,
+// with the version of istio.io/api that the CRDs come from.
 func StartChartRegistry(ctx context.Context) (*ChartRegistry, error) {
 	addr, err := FreeAddress()
 	if err != nil {
@@ -60,7 +72,7 @@ func StartChartRegistry(ctx context.Context) (*ChartRegistry, error) {
 	if err := r.Start(); err != nil {
 		return nil, err
 	}
-	if err := r.pushGateway(ctx); err != nil {
+	if err := r.pushCharts(ctx); err != nil {
 		return nil, errors.Join(err, r.Stop())
 	}
 	return r, nil
@@ -107,41 +119,53 @@ func (r *ChartRegistry) Stop() error {
 	return err
 }
 
-func (r *ChartRegistry) pushGateway(ctx context.Context) error {
-	modules, err := gomod.Download(ctx, gomod.Assets, istioModule, istioAPIModule)
+func (r *ChartRegistry) pushCharts(ctx context.Context) error {
+	modules, err := gomod.Download(ctx, gomod.Assets, istioModule, istioAPIModule, traefikChartModule)
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
-	chart, err := loader.LoadDir(filepath.Join(modules[istioModule].Dir, "manifests", "charts", "gateway"))
+	gateway, err := loader.LoadDir(filepath.Join(modules[istioModule].Dir, "manifests", "charts", "gateway"))
 	if err != nil {
 		return fmt.Errorf("stack: Istio's gateway chart: %w", err)
 	}
-	r.Version = modules[istioAPIModule].Version[1:]
-	chart.Metadata.Version, chart.Metadata.AppVersion = r.Version, r.Version
+	version := strings.TrimPrefix(modules[istioAPIModule].Version, "v")
+	gateway.Metadata.Version, gateway.Metadata.AppVersion = version, version
+	traefik, err := loader.LoadDir(filepath.Join(modules[traefikChartModule].Dir, "traefik"))
+	if err != nil {
+		return fmt.Errorf("stack: Traefik's chart: %w", err)
+	}
 
 	dir, err := os.MkdirTemp("", "korthweb-chart-")
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	archive, err := chartutil.Save(chart, dir)
-	if err != nil {
-		return fmt.Errorf("stack: packaging Istio's gateway chart: %w", err)
-	}
-	data, err := os.ReadFile(archive)
-	if err != nil {
-		return fmt.Errorf("stack: %w", err)
-	}
 	client, err := helmregistry.NewClient(helmregistry.ClientOptPlainHTTP(), helmregistry.ClientOptWriter(io.Discard),
 		// Not the user's own: no credential of theirs belongs here.
 		helmregistry.ClientOptCredentialsFile(filepath.Join(dir, "credentials.json")))
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
-	repository := r.addr + "/charts/" + chart.Metadata.Name
-	if _, err := client.Push(data, repository+":"+r.Version); err != nil {
-		return fmt.Errorf("stack: pushing %s: %w", repository, err)
+	if r.Gateway, err = r.push(client, gateway, dir); err != nil {
+		return err
 	}
-	r.URL = "oci://" + repository
-	return nil
+	r.Traefik, err = r.push(client, traefik, dir)
+	return err
+}
+
+// push packages c in dir and pushes it.
+func (r *ChartRegistry) push(client *helmregistry.Client, c *chart.Chart, dir string) (Chart, error) {
+	archive, err := chartutil.Save(c, dir)
+	if err != nil {
+		return Chart{}, fmt.Errorf("stack: packaging the chart %s: %w", c.Metadata.Name, err)
+	}
+	data, err := os.ReadFile(archive)
+	if err != nil {
+		return Chart{}, fmt.Errorf("stack: %w", err)
+	}
+	repository := r.addr + "/charts/" + c.Metadata.Name
+	if _, err := client.Push(data, repository+":"+c.Metadata.Version); err != nil {
+		return Chart{}, fmt.Errorf("stack: pushing %s: %w", repository, err)
+	}
+	return Chart{URL: "oci://" + repository, Version: c.Metadata.Version}, nil
 }

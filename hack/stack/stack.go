@@ -36,6 +36,9 @@ const (
 	SourceController    = "source-controller"
 	KustomizeController = "kustomize-controller"
 	HelmController      = "helm-controller"
+	CertManager         = "cert-manager-controller"
+	// Traefik is not started by Start: a test that needs it runs it by Run.
+	Traefik = "traefik"
 )
 
 // FluxNamespace is where the Flux controllers' ServiceAccounts are, and where
@@ -60,6 +63,11 @@ type Options struct {
 
 	// Flux adds source-, kustomize- and helm-controller.
 	Flux bool
+
+	// CertManager adds cert-manager's controller, which issues real certificates.
+	// Without it kwok answers for cert-manager and makes no Secret, which costs
+	// nothing where a test has many tenants.
+	CertManager bool
 
 	// WithoutFluxCRDs leaves Flux's CRDs out. InstallFluxCRDs adds them later.
 	WithoutFluxCRDs bool
@@ -138,6 +146,11 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 			return nil, err
 		}
 	}
+	if opts.CertManager {
+		if err := s.startCertManager(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if opts.Flux {
 		if err := s.startFlux(ctx); err != nil {
 			return nil, err
@@ -155,6 +168,9 @@ func (o Options) programs() []string {
 	if o.Flux {
 		names = append(names, SourceController, KustomizeController, HelmController)
 	}
+	if o.CertManager {
+		names = append(names, CertManager)
+	}
 	return names
 }
 
@@ -167,7 +183,8 @@ func (s *Stack) checkPrograms() error {
 	return nil
 }
 
-// ProgramPath is where the built program of that name is, the flux command included.
+// ProgramPath is where the built program of that name is, also of those that Start does
+// not start: the flux command, and Traefik, which only `go run ./hack/stack/build --all` builds.
 func (s *Stack) ProgramPath(name string) string { return filepath.Join(s.opts.Programs, name) }
 
 // Dir is the directory of the stack's data, kubeconfigs and logs.

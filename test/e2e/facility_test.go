@@ -198,7 +198,7 @@ metadata:
 spec:
   ingress:
     chart: {url: %q, version: %q, insecure: true}
-`, env.charts.URL, env.charts.Version)
+`, env.charts.Gateway.URL, env.charts.Gateway.Version)
 }
 
 // tenantFile is the file of a tenant, with more lines for its spec.
