@@ -62,11 +62,11 @@ var tunable = map[string]struct {
 }{
 	"HelmRelease": {"spec.values", append(slices.Concat(
 		chartValues(""), chartValues("postgresql."), chartValues("pgpool."), chartValues("deployment.")),
-		"spec.values.logs", "spec.values.deployment.replicas", "spec.values.deployment.minreadyseconds",
+		"spec.values.log", "spec.values.accesslog", "spec.values.deployment.replicas", "spec.values.deployment.minreadyseconds",
+		"spec.values.metrics.image", "spec.values.metrics.resources", "spec.values.volumepermissions.image",
 		"spec.values.global.imageregistry", "spec.values.global.imagepullsecrets", "spec.values.global.security.allowinsecureimages",
 		"spec.values.service.annotations", "spec.values.service.loadbalancersourceranges",
 		"spec.values.service.externaltrafficpolicy", "spec.values.service.ipfamilies", "spec.values.service.ipfamilypolicy",
-		"spec.values.service.spec.externaltrafficpolicy",
 	)},
 	"Certificate": {"spec", []string{
 		"spec.duration", "spec.renewbefore", "spec.renewbeforepercentage", "spec.revisionhistorylimit",
@@ -86,8 +86,8 @@ var tunable = map[string]struct {
 		"spec.configuration.data", "spec.configuration.wal", "spec.instancesidecarconfiguration.resources",
 	}},
 	"Service": {"spec", []string{
-		"spec.internaltrafficpolicy", "spec.ipfamilies", "spec.ipfamilypolicy", "spec.sessionaffinity",
-		"spec.sessionaffinityconfig", "spec.trafficdistribution",
+		"spec.externaltrafficpolicy", "spec.internaltrafficpolicy", "spec.ipfamilies", "spec.ipfamilypolicy",
+		"spec.loadbalancersourceranges", "spec.sessionaffinity", "spec.sessionaffinityconfig", "spec.trafficdistribution",
 	}},
 	"DestinationRule": {"spec", []string{
 		"spec.trafficpolicy.connectionpool", "spec.trafficpolicy.loadbalancer", "spec.trafficpolicy.outlierdetection",

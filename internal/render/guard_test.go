@@ -138,7 +138,7 @@ var weakening = []guarded{
 
 // weakeningTraefik are patches that take a security setting away, of a tenant that is reached through Traefik.
 var weakeningTraefik = []guarded{
-	{"no client certificates", "TLSOption", "", operation("remove", "/spec/clientAuth", ""), "a patch may not touch any TLSOption: choose a target that does not match it; spec.ingress.dicom.clientCertificates"},
+	{"no client certificates", "TLSOption", "dicom", operation("remove", "/spec/clientAuth", ""), "a patch may not touch any TLSOption: choose a target that does not match it; spec.ingress.dicom.clientCertificates"},
 	{"the redirect", "Middleware", "", operation("remove", "/spec", ""), "a patch may not touch any Middleware"},
 	{"DICOM without TLS", "IngressRouteTCP", "", operation("remove", "/spec/tls", ""), ": spec.tls"},
 	{"TLS passed through", "IngressRouteTCP", "", operation("add", "/spec/tls/passthrough", "true"), ": spec.tls.passthrough: a patch may not set"},
