@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Demo runs all of Korthweb's pipeline on this machine: a real control plane with the real Flux
-// controllers, a git server, a chart registry, and the built korthweb program. It shows two facilities
-// come up from the repository's sample tenants, then onboards a third with a commit.
+// Demo runs all of Korthweb's pipeline on this machine: a real control plane with the real controllers of
+// Flux and cert-manager, a git server, a chart registry, and the built korthweb program. It shows two
+// facilities come up from the repository's sample tenants, then onboards a third with a commit.
 package main
 
 import (
@@ -73,12 +73,13 @@ func run(ctx context.Context, once bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
-	heading("A real control plane: etcd, Kubernetes and Flux, as processes on loopback")
+	heading("A real control plane: etcd, Kubernetes, cert-manager and Flux, as processes on loopback")
 	s, err := stack.Start(ctx, stack.Options{
-		Dir:       filepath.Join(dir, "stack"),
-		Workloads: true,
-		Flux:      true,
-		Progress:  os.Stdout,
+		Dir:         filepath.Join(dir, "stack"),
+		Workloads:   true,
+		Flux:        true,
+		CertManager: true,
+		Progress:    os.Stdout,
 	})
 	if err != nil {
 		return err
@@ -87,8 +88,9 @@ func run(ctx context.Context, once bool) (err error) {
 		fmt.Println("\nstopping every process")
 		err = errors.Join(err, s.Stop())
 	}()
-	fmt.Println(`Simulated by kwok, since nothing here can run containers: nodes and pods, the answers of cert-manager
-and CloudNativePG, and the load balancer's addresses. Everything else is the real program.`)
+	fmt.Println(`Simulated by kwok, since nothing here can run containers: nodes and pods, volumes, the answers of
+CloudNativePG, and the load balancer's addresses. Everything else is the real program; cert-manager's runs
+without its webhook. Its certificates are real too.`)
 
 	heading("A chart registry with Istio's gateway chart, and a git repository seeded from tenants/")
 	charts, err := stack.StartChartRegistry(ctx)
