@@ -27,6 +27,9 @@ const (
 	// EmitFailedReason: the apiserver refused an emitted object or could not be reached.
 	EmitFailedReason = "EmitFailed"
 
+	// InvalidSecretReason: a Secret that the definition names is missing, lacks a key, or cannot be used.
+	InvalidSecretReason = "InvalidSecret"
+
 	// FeatureGateDisabledReason: a Flux controller runs without the ExternalArtifact feature gate.
 	FeatureGateDisabledReason = "FeatureGateDisabled"
 

@@ -27,12 +27,14 @@ import (
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -169,13 +171,17 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
 		return fmt.Errorf("cannot set up the TenantRepository controller: %w", err)
 	}
+	self, err := whoAmI(ctx, mgr.GetClient())
+	if err != nil {
+		return err
+	}
 	if err := (&controllers.TenantReconciler{
 		Client:                    mgr.GetClient(),
 		EventRecorder:             recorder,
 		Metrics:                   measured,
 		Renderer:                  renderer,
 		Publisher:                 artifact.NewPublisher(store),
-		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader()),
+		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), self),
 		Selector:                  selector,
 		DependencyRequeueInterval: o.requeueDependency,
 		NoCrossNamespaceRefs:      o.acl.NoCrossNamespaceRefs,
@@ -210,6 +216,20 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	default:
 		return nil
 	}
+}
+
+// whoAmI returns the account that the controller runs as, by the apiserver's own word: it is what gets the right to read
+// the Secrets that a tenant's definition names.
+func whoAmI(ctx context.Context, c client.Client) (rbacv1.Subject, error) {
+	review := &authenticationv1.SelfSubjectReview{}
+	if err := c.Create(ctx, review); err != nil {
+		return rbacv1.Subject{}, fmt.Errorf("cannot ask the apiserver who this is: %w", err)
+	}
+	user := review.Status.UserInfo.Username
+	if namespace, name, err := serviceaccount.SplitUsername(user); err == nil {
+		return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}, nil
+	}
+	return rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}, nil
 }
 
 func (o *controllerOptions) managerOptions() ctrl.Options {

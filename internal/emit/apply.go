@@ -15,6 +15,7 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/ssa"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -30,15 +31,17 @@ import (
 type Applier struct {
 	client   client.Client
 	uncached client.Reader
+	self     rbacv1.Subject
 	random   io.Reader
 }
 
 // NewApplier returns an Applier that writes through c and reads Namespaces, ServiceAccounts,
 // RoleBindings, ExternalArtifacts and Kustomizations from c's cache. That cache may hold only objects
 // labelled app.kubernetes.io/managed-by=korthweb, and may drop managed fields: what is not in it is
-// looked for through uncached before anything is concluded.
-func NewApplier(c client.Client, uncached client.Reader) *Applier {
-	return &Applier{client: c, uncached: uncached, random: rand.Reader}
+// looked for through uncached before anything is concluded. self is who the clients are, to be allowed to read the
+// Secrets that a tenant's definition names.
+func NewApplier(c client.Client, uncached client.Reader, self rbacv1.Subject) *Applier {
+	return &Applier{client: c, uncached: uncached, self: self, random: rand.Reader}
 }
 
 // Result says what Apply did.
@@ -56,21 +59,25 @@ type Result struct {
 // Apply makes the cluster hold what is emitted for tenant, with artifact announced in the status of its
 // ExternalArtifact. Where everything is as it should be it sends no write, and one read: the metadata of
 // the credentials' Secret, which is never cached. That read is the price of putting back a Secret that
-// somebody deleted without a watch on Secrets.
+// somebody deleted without a watch on Secrets. Secrets that the definition names are read too, each time: a layer is
+// not given a bundle whose pods could not start.
 //
 // A new object is created, which fails when the name is taken, so that no other's object is ever taken
 // over, not even one that appears in that very moment. An object that is there is changed with
 // server-side apply.
 //
-// Errors: NotOwnedError, TerminatingError, FluxNotInstalledError, or the apiserver's, naming the object.
+// Errors: NotOwnedError, TerminatingError, FluxNotInstalledError, SecretError, or the apiserver's, naming the object.
 // See Reason. Result speaks of what was done before the error, so its inventory is then incomplete.
 // Objects already applied stay; calling again goes on.
 func (a *Applier) Apply(ctx context.Context, tenant *v1alpha1.Tenant, artifact *meta.Artifact) (Result, error) {
 	run := &apply{Applier: a, tenant: tenant, result: Result{Inventory: &kustomizev1.ResourceInventory{}}}
 	for _, desired := range Objects(tenant) {
 		if desired.GetObjectKind().GroupVersionKind().Kind == sourcev1.ExternalArtifactKind {
-			// The layers need the credentials and the artifact: both come before them.
+			// The layers need the Secrets and the artifact: both come before them.
 			if err := run.credentials(ctx); err != nil {
+				return run.result, err
+			}
+			if err := run.checkSecrets(ctx); err != nil {
 				return run.result, err
 			}
 		}
@@ -238,38 +245,56 @@ func (a *apply) announce(ctx context.Context, ea *sourcev1.ExternalArtifact, art
 	return nil
 }
 
-// credentials creates the Secret of generated credentials where there is none. Its content is never
-// read. Which of the two requests comes first is a matter of which will do alone.
+// credentials creates the Secrets of generated credentials that are not there. Their content is never read. Which of
+// the two requests comes first is a matter of which will do alone.
 func (a *apply) credentials(ctx context.Context) error {
-	secret := Credentials(a.tenant, "")
-	inventory := a.tenant.Status.Inventory
-	known := inventory != nil && slices.ContainsFunc(inventory.Entries, func(r kustomizev1.ResourceRef) bool { return r.ID == id(secret) })
-	if !known {
-		if err := a.createCredentials(ctx); !apierrors.IsAlreadyExists(err) {
+	for _, secretName := range generated(a.tenant) {
+		secret := credentials(a.tenant, secretName, nil)
+		inventory := a.tenant.Status.Inventory
+		known := inventory != nil && slices.ContainsFunc(inventory.Entries, func(r kustomizev1.ResourceRef) bool { return r.ID == id(secret) })
+		if !known {
+			if err := a.createCredentials(ctx, secretName); !apierrors.IsAlreadyExists(err) {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		live := &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta}
+		err := a.uncached.Get(ctx, client.ObjectKeyFromObject(secret), live)
+		if apierrors.IsNotFound(err) {
+			if err := a.createCredentials(ctx, secretName); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return explain(err, secret)
+		}
+		if err := mayChange(a.tenant, secret, live); err != nil {
 			return err
 		}
+		a.list(secret)
 	}
-	live := &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta}
-	err := a.uncached.Get(ctx, client.ObjectKeyFromObject(secret), live)
-	if apierrors.IsNotFound(err) {
-		return a.createCredentials(ctx)
-	}
-	if err != nil {
-		return explain(err, secret)
-	}
-	if err := mayChange(a.tenant, secret, live); err != nil {
-		return err
-	}
-	a.list(secret)
 	return nil
 }
 
-func (a *apply) createCredentials(ctx context.Context) error {
-	password, err := NewPassword(a.random)
-	if err != nil {
-		return err
+func (a *apply) createCredentials(ctx context.Context, secretName string) error {
+	count := 1
+	if secretName == PostgresCredentialsName {
+		count = len(postgresPasswords)
 	}
-	secret := Credentials(a.tenant, password)
+	passwords := make([]string, count)
+	for i := range passwords {
+		var err error
+		if passwords[i], err = NewPassword(a.random); err != nil {
+			return err
+		}
+	}
+	secret := Credentials(a.tenant, passwords[0])
+	if secretName == PostgresCredentialsName {
+		secret = PostgresCredentials(a.tenant, passwords)
+	}
 	a.result.Writes++
 	if err := a.client.Create(ctx, secret.DeepCopy(), client.FieldOwner(v1alpha1.FieldManager)); err != nil {
 		return explain(err, secret)

@@ -108,7 +108,7 @@ func TestApplyRestores(t *testing.T) {
 			f.Expect(admin.Delete(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: platform, Name: emit.ApplierName(tenant)}})).To(Succeed())
 		},
 		"secret deleted": func(f *fixture, tenant *v1alpha1.Tenant) {
-			f.Expect(admin.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.CredentialsName}})).To(Succeed())
+			f.Expect(admin.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: v1alpha1.DefaultUsersSecret}})).To(Succeed())
 		},
 		"artifact blanked": func(f *fixture, tenant *v1alpha1.Tenant) {
 			ea := &sourcev1.ExternalArtifact{}
@@ -223,7 +223,7 @@ func TestApplySecretOfSomebody(t *testing.T) {
 	f := newFixture(t)
 	tenant := createTenant(f.WithT, "their-secret")
 	f.Expect(admin.Create(ctx, emit.Namespace(tenant))).To(Succeed())
-	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.CredentialsName}, StringData: map[string]string{"a": "b"}}
+	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: v1alpha1.DefaultUsersSecret}, StringData: map[string]string{"a": "b"}}
 	f.Expect(admin.Create(ctx, theirs)).To(Succeed())
 	_, err := f.Apply(ctx, tenant, published("r1"))
 	f.Expect(err).To(MatchError(ContainSubstring("Secret/their-secret-orthweb/orthanc-users exists and was not created by Korthweb")))

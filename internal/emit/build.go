@@ -76,8 +76,10 @@ func Namespace(tenant *v1alpha1.Tenant) *corev1.Namespace {
 		TypeMeta:   metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Namespace"},
 		ObjectMeta: objectMeta(tenant, "", tenant.Spec.Namespace),
 	}
+	if tenant.Spec.Ingress.Provider == v1alpha1.IstioIngress {
+		ns.Labels["istio-injection"] = "enabled"
+	}
 	maps.Copy(ns.Labels, map[string]string{
-		"istio-injection":                            "enabled",
 		"pod-security.kubernetes.io/enforce":         "restricted",
 		"pod-security.kubernetes.io/enforce-version": "latest",
 		"pod-security.kubernetes.io/warn":            "restricted",

@@ -68,7 +68,7 @@ func (e *FluxNotInstalledError) Error() string {
 // Unwrap returns the client's error.
 func (e *FluxNotInstalledError) Unwrap() error { return e.Err }
 
-// Reason returns the condition reason of an error of Apply or Remove: NotOwned, FluxNotInstalled, or
+// Reason returns the condition reason of an error of Apply or Remove: NotOwned, FluxNotInstalled, InvalidSecret or
 // EmitFailed. All of them are worth a retry: the cause lies in the cluster, not in the definition.
 func Reason(err error) string {
 	if e := new(NotOwnedError); errors.As(err, &e) {
@@ -76,6 +76,9 @@ func Reason(err error) string {
 	}
 	if e := new(FluxNotInstalledError); errors.As(err, &e) {
 		return v1alpha1.FluxNotInstalledReason
+	}
+	if e := new(SecretError); errors.As(err, &e) {
+		return v1alpha1.InvalidSecretReason
 	}
 	return v1alpha1.EmitFailedReason
 }

@@ -57,7 +57,7 @@ func TestApplyErrors(t *testing.T) {
 					return next.Create(ctx, o, opts...)
 				},
 			})
-			_, err := emit.NewApplier(c, c).Apply(ctx, newTenant("bhs"), nil)
+			_, err := emit.NewApplier(c, c, self).Apply(ctx, newTenant("bhs"), nil)
 			g.Expect(err).To(MatchError(ContainSubstring(tc.want)))
 			g.Expect(emit.Reason(err)).To(Equal(tc.reason))
 		})

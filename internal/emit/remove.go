@@ -20,7 +20,7 @@ import (
 )
 
 // Remove takes down what was emitted for tenant in the order in which nothing is needed any more: the
-// application layer, the dependency layer and the gateway's HelmRelease with it, the ExternalArtifact;
+// application layer, the dependency layer and its HelmReleases with it, the ExternalArtifact;
 // then under deletionPolicy Delete the namespace with all that is in it, under Retain only the bindings
 // and accounts that Flux acted by; the applier's account last. The next begins when the one before is
 // gone.
@@ -34,12 +34,11 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 		Kustomization(tenant, v1alpha1.ApplicationLayer),
 		Kustomization(tenant, v1alpha1.DependencyLayer),
 	}
-	release := gatewayRelease(tenant)
-	installed, err := a.installed(ctx, tenant, release)
+	release, err := a.installed(ctx, tenant)
 	if err != nil {
-		return false, name(release), explain(err, release)
+		return false, "", err
 	}
-	needsAppliers := installed
+	needsAppliers := release != nil
 	for _, layer := range layers {
 		exists, err := a.exists(ctx, tenant, layer)
 		if err != nil {
@@ -63,11 +62,11 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 		}
 	}
 	// kustomize-controller waits no longer than the layer's timeout for what it prunes. Without its account
-	// helm-controller never gets done with uninstalling the gateway.
-	if installed, err = a.installed(ctx, tenant, release); err != nil {
-		return false, name(release), explain(err, release)
+	// helm-controller never gets done with uninstalling what it has installed.
+	if release, err = a.installed(ctx, tenant); err != nil {
+		return false, "", err
 	}
-	if installed {
+	if release != nil {
 		return false, name(release), nil
 	}
 
@@ -77,7 +76,7 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 		steps = append(steps, Namespace(tenant), accounts[0])
 	} else {
 		slices.Reverse(accounts)
-		steps = append(steps, accounts...)
+		steps = append(append(steps, secretReader(tenant, a.self)), accounts...)
 	}
 	for _, step := range steps {
 		gone, err := a.remove(ctx, tenant, step)
@@ -110,19 +109,30 @@ func (a *Applier) keepAppliers(ctx context.Context, tenant *v1alpha1.Tenant) err
 	return nil
 }
 
-// gatewayRelease is the HelmRelease of the tenant's gateway, which is part of the bundle.
-func gatewayRelease(tenant *v1alpha1.Tenant) client.Object {
-	return metadataOf(helmv2.GroupVersion.WithKind(helmv2.HelmReleaseKind), tenant.Spec.Namespace, "istio-ingress")
+// releases are the HelmReleases that a bundle may have.
+var releases = []string{"istio-ingress", "istio-egress", "traefik", "postgres"}
+
+// installed returns a HelmRelease of the bundle that is there, nil where none is. Only the tenant's own namespace is
+// looked at: in another one it is no concern of this tenant.
+func (a *Applier) installed(ctx context.Context, tenant *v1alpha1.Tenant) (client.Object, error) {
+	namespace := Namespace(tenant)
+	if ours, err := a.exists(ctx, tenant, namespace); err != nil || !ours {
+		return nil, explainIf(err, namespace)
+	}
+	for _, releaseName := range releases {
+		release := metadataOf(helmv2.GroupVersion.WithKind(helmv2.HelmReleaseKind), tenant.Spec.Namespace, releaseName)
+		if live, err := a.metadata(ctx, release); err != nil || live != nil {
+			return release, explainIf(err, release)
+		}
+	}
+	return nil, nil
 }
 
-// installed says whether the HelmRelease is there, in a namespace that is the tenant's: in another one it
-// is no concern of this tenant.
-func (a *Applier) installed(ctx context.Context, tenant *v1alpha1.Tenant, release client.Object) (bool, error) {
-	if ours, err := a.exists(ctx, tenant, Namespace(tenant)); err != nil || !ours {
-		return false, err
+func explainIf(err error, o client.Object) error {
+	if err == nil {
+		return nil
 	}
-	live, err := a.metadata(ctx, release)
-	return live != nil, err
+	return explain(err, o)
 }
 
 // exists says whether an object of the tenant is there.

@@ -100,7 +100,7 @@ func TestRemove(t *testing.T) {
 			} else {
 				f.Expect(ns.DeletionTimestamp).To(BeNil())
 				secret := &corev1.Secret{}
-				f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: ns.Name, Name: emit.CredentialsName}, secret)).To(Succeed())
+				f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: ns.Name, Name: v1alpha1.DefaultUsersSecret}, secret)).To(Succeed())
 				bindings := &rbacv1.RoleBindingList{}
 				f.Expect(admin.List(ctx, bindings, client.InNamespace(ns.Name))).To(Succeed())
 				f.Expect(bindings.Items).To(BeEmpty())
@@ -124,7 +124,7 @@ func TestComeBack(t *testing.T) {
 	tenant := createTenant(f.WithT, "comes-back")
 	_, err := f.Apply(ctx, tenant, published("r1"))
 	f.Expect(err).NotTo(HaveOccurred())
-	key := types.NamespacedName{Namespace: tenant.Spec.Namespace, Name: emit.CredentialsName}
+	key := types.NamespacedName{Namespace: tenant.Spec.Namespace, Name: v1alpha1.DefaultUsersSecret}
 	before, after := &corev1.Secret{}, &corev1.Secret{}
 	f.Expect(admin.Get(ctx, key, before)).To(Succeed())
 	f.Expect(before.Data["password"]).To(HaveLen(32))
@@ -211,7 +211,7 @@ func TestRemoveWithoutHelmController(t *testing.T) {
 			return next.Get(ctx, key, o, opts...)
 		},
 	})
-	done, waitingFor, err := emit.NewApplier(c, c).Remove(ctx, tenant)
+	done, waitingFor, err := emit.NewApplier(c, c, self).Remove(ctx, tenant)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(waitingFor).To(BeEmpty())
 	g.Expect(done).To(BeTrue())

@@ -108,7 +108,7 @@ func runWithControlPlane(m *testing.M) (code int, err error) {
 
 // grant gives the user that the Applier runs as what config/rbac gives the controller, and no more.
 func grant(dir string) error {
-	for _, file := range []string{"role.yaml", "applier_roles.yaml"} {
+	for _, file := range []string{"role.yaml", "applier_roles.yaml", "secret_reader_role.yaml"} {
 		data, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func grant(dir string) error {
 			if err := admin.Create(ctx, role); err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			if strings.HasSuffix(role.Name, "-applier") {
+			if strings.HasSuffix(role.Name, "-applier") || role.Name == emit.SecretReaderRole {
 				continue
 			}
 			if err := admin.Create(ctx, &rbacv1.ClusterRoleBinding{
@@ -170,6 +170,9 @@ func (c *counter) reset() {
 	c.reads, c.writes = nil, nil
 }
 
+// self is who the Appliers of the tests are.
+var self = rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}
+
 // fixture is an Applier on a cache like the controller's.
 type fixture struct {
 	*WithT
@@ -206,7 +209,7 @@ func newFixture(t *testing.T) *fixture {
 		g.Expect(err).NotTo(HaveOccurred())
 	}
 	g.Expect(cl.GetCache().WaitForCacheSync(ctx)).To(BeTrue())
-	return &fixture{WithT: g, counter: c, cached: cl.GetClient(), Applier: emit.NewApplier(cl.GetClient(), cl.GetAPIReader())}
+	return &fixture{WithT: g, counter: c, cached: cl.GetClient(), Applier: emit.NewApplier(cl.GetClient(), cl.GetAPIReader(), self)}
 }
 
 // settle waits until the cache has what the apiserver has of a tenant.
