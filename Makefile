@@ -9,7 +9,7 @@ BIN := $(CURDIR)/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build stack demo test unit generate manifests verify vet lint bench fuzz clean
+.PHONY: help build stack stack-all demo test test-real generate manifests verify vet lint bench fuzz clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +20,18 @@ build: ## Build bin/korthweb
 stack: ## Build the programs of a real control plane into bin/stack, where not current
 	@go run ./hack/stack/build
 
+stack-all: ## Build those that only tests use too
+	@go run ./hack/stack/build --all
+
 demo: stack build ## Run the whole pipeline on an embedded control plane; ONCE=1 ends when all is ready
 	@go run ./hack/demo $(if $(ONCE),--once)
 
-test: ## Run every check and test: generated files, vet, lint, unit, golden, envtest, e2e
+test: ## Run every check and test but those of test-real: generated files, vet, lint, unit, golden, envtest, istiod, e2e
 	@hack/test.sh
+
+test-real: stack-all ## Test what is rendered with real Orthanc, PostgreSQL, dcmtk, cert-manager and Traefik; installs Debian packages
+	@hack/packages.sh
+	@go test ./test/real -count=1 -timeout 20m -v | grep --line-buffered -vE '^ *=== '
 
 # Tools of the development itself, pinned in hack/tools/go.mod.
 bin/controller-gen bin/golangci-lint: hack/tools/go.mod hack/tools/go.sum

@@ -12,11 +12,13 @@ make --no-print-directory vet
 step "lint"
 make --no-print-directory lint
 step "control plane"
-make --no-print-directory stack
+make --no-print-directory stack-all
 step "unit, golden and envtest"
-go test $(go list ./... | grep -v /test/e2e)
+go test $(go list ./... | grep -vE '/test/(e2e|real)$')
 step "races in the renderer"
 go test -race ./internal/render
+step "istiod, in a module of its own"
+(cd test/istio && go vet ./... && go test ./...)
 step "end to end"
 # The tests mostly wait, so more of them run at a time than there are cores.
 go test ./test/e2e -count=1 -parallel 4 -timeout 45m -v | grep --line-buffered -vE '^ *=== '
