@@ -23,6 +23,7 @@ import (
 //   - modalities: the modalities with the name of their objects
 //   - peerHosts, peerAddresses: the outside endpoints that the tenant's configuration names, by DNS name and by IP
 //     address
+//   - meshServiceAnnotations: the annotations of the gateway's Service where Istio runs it
 func compute(t *v1alpha1.Tenant) (map[string]any, error) {
 	orthanc, err := orthancJSON(t)
 	if err != nil {
@@ -37,7 +38,20 @@ func compute(t *v1alpha1.Tenant) (map[string]any, error) {
 		"modalities":     modalities(t),
 		"peerHosts":      hosts,
 		"peerAddresses":  addresses,
+
+		"meshServiceAnnotations": meshServiceAnnotations(t),
 	}, nil
+}
+
+// meshServiceAnnotations are those of the gateway's Service, of which proxies of other namespaces are not told
+// (https://istio.io/latest/docs/reference/config/annotations/#NetworkingExportTo).
+func meshServiceAnnotations(t *v1alpha1.Tenant) map[string]any {
+	all := map[string]any{}
+	for key, value := range t.Spec.Ingress.Service.Annotations {
+		all[key] = value
+	}
+	all["networking.istio.io/exportTo"] = "."
+	return all
 }
 
 func modalities(t *v1alpha1.Tenant) []any {

@@ -61,11 +61,14 @@ func newCluster(t *testing.T, change func(*unstructured.Unstructured), names ...
 		c.install(release)
 	}
 	c.imitate()
+	c.allocate()
 	return c
 }
 
 // add puts objects into the cluster.
-func (c *cluster) add(objects ...*unstructured.Unstructured) { c.objects = append(c.objects, objects...) }
+func (c *cluster) add(objects ...*unstructured.Unstructured) {
+	c.objects = append(c.objects, objects...)
+}
 
 // put is add for an object of a Go type.
 func (c *cluster) put(apiVersion, kind string, obj runtime.Object) {

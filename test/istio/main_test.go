@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"istio.io/istio/pkg/log"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
@@ -62,6 +63,12 @@ func run(m *testing.M) (int, error) {
 		if tenants[name], err = parse(out); err != nil {
 			return 1, fmt.Errorf("what was rendered for tenant %s: %w", name, err)
 		}
+	}
+	// The tests look at what istiod makes, not at what it logs on the way.
+	options := log.DefaultOptions()
+	options.SetDefaultOutputLevel(log.OverrideScopeName, log.NoneLevel)
+	if err := log.Configure(options); err != nil {
+		return 1, err
 	}
 	return m.Run(), nil
 }
