@@ -21,6 +21,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -111,46 +112,63 @@ func testKustomization(ctx context.Context, t, parent *testing.T, c client.Clien
 	g.Expect(c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "from-artifact"}, &corev1.ConfigMap{})).To(Succeed())
 }
 
-func testGatewayChart(ctx context.Context, t *testing.T, c client.Client) {
+func testCharts(ctx context.Context, t *testing.T, c client.Client) {
 	g := NewWithT(t)
-	const ns, name = "gateway", "istio-ingress"
 	charts, err := stack.StartChartRegistry(ctx)
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { NewWithT(t).Expect(charts.Stop()).To(Succeed()) })
 	g.Expect(charts.Stop()).To(Succeed())
 	g.Expect(charts.Start()).To(Succeed(), "with the same content as before")
 
-	createTenantNamespace(ctx, g, c, ns, "helm-applier", ns)
-	g.Expect(c.Create(ctx, &sourcev1.OCIRepository{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns},
-		Spec: sourcev1.OCIRepositorySpec{
-			Interval:  metav1.Duration{Duration: time.Minute},
-			URL:       charts.Gateway.URL,
-			Insecure:  true,
-			Reference: &sourcev1.OCIRepositoryRef{Tag: charts.Gateway.Version},
-		},
-	})).To(Succeed())
-	release := &helmv2.HelmRelease{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns},
-		Spec: helmv2.HelmReleaseSpec{
-			Interval:           metav1.Duration{Duration: time.Minute},
-			ServiceAccountName: "helm-applier",
-			ChartRef:           &helmv2.CrossNamespaceSourceReference{Kind: sourcev1.OCIRepositoryKind, Name: name},
-		},
+	for _, tc := range []struct {
+		name   string
+		chart  stack.Chart
+		values string
+	}{
+		{name: "istio-ingress", chart: charts.Gateway, values: `{}`},
+		// Without what is cluster-scoped, or more than the role admin may give away.
+		{name: "traefik", chart: charts.Traefik, values: `{"rbac": {"enabled": false}, "ingressClass": {"enabled": false}}`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			g := NewWithT(t)
+			ns := "chart-" + tc.name
+			createTenantNamespace(ctx, g, c, ns, "helm-applier", ns)
+			g.Expect(c.Create(ctx, &sourcev1.OCIRepository{
+				ObjectMeta: metav1.ObjectMeta{Name: tc.name, Namespace: ns},
+				Spec: sourcev1.OCIRepositorySpec{
+					Interval:  metav1.Duration{Duration: time.Minute},
+					URL:       tc.chart.URL,
+					Insecure:  true,
+					Reference: &sourcev1.OCIRepositoryRef{Tag: tc.chart.Version},
+				},
+			})).To(Succeed())
+			release := &helmv2.HelmRelease{
+				ObjectMeta: metav1.ObjectMeta{Name: tc.name, Namespace: ns},
+				Spec: helmv2.HelmReleaseSpec{
+					Interval:           metav1.Duration{Duration: time.Minute},
+					ReleaseName:        tc.name,
+					ServiceAccountName: "helm-applier",
+					ChartRef:           &helmv2.CrossNamespaceSourceReference{Kind: sourcev1.OCIRepositoryKind, Name: tc.name},
+					// The stack has the CRDs, and this account may not create any.
+					Install: &helmv2.Install{CRDs: helmv2.Skip},
+					Values:  &apiextensionsv1.JSON{Raw: []byte(tc.values)},
+				},
+			}
+			g.Expect(c.Create(ctx, release)).To(Succeed())
+			g.Eventually(func(g Gomega) string {
+				g.Expect(c.Get(ctx, client.ObjectKeyFromObject(release), release)).To(Succeed())
+				// It reports Ready a moment before the release is in the history.
+				g.Expect(release.Status.History).NotTo(BeEmpty())
+				return ready(release.Status.Conditions)
+			}, "60s", "200ms").Should(HavePrefix("True: Helm install succeeded"))
+			// helm-controller appends the digest, so that a moved tag is another version.
+			g.Expect(release.Status.History.Latest().ChartVersion).To(HavePrefix(tc.chart.Version + "+"))
+			var service corev1.Service
+			g.Expect(c.Get(ctx, client.ObjectKey{Namespace: ns, Name: tc.name}, &service)).To(Succeed())
+			g.Expect(service.Status.LoadBalancer.Ingress).To(HaveLen(1))
+			g.Expect(service.Status.LoadBalancer.Ingress[0].IP).To(HavePrefix("198.18."))
+		})
 	}
-	g.Expect(c.Create(ctx, release)).To(Succeed())
-	g.Eventually(func(g Gomega) string {
-		g.Expect(c.Get(ctx, client.ObjectKeyFromObject(release), release)).To(Succeed())
-		// It reports Ready a moment before the release is in the history.
-		g.Expect(release.Status.History).NotTo(BeEmpty())
-		return ready(release.Status.Conditions)
-	}, "60s", "200ms").Should(HavePrefix("True: Helm install succeeded"))
-	// helm-controller appends the digest, so that a moved tag is another version.
-	g.Expect(release.Status.History.Latest().ChartVersion).To(HavePrefix(charts.Gateway.Version + "+"))
-	var service corev1.Service
-	g.Expect(c.Get(ctx, client.ObjectKey{Namespace: ns, Name: name}, &service)).To(Succeed())
-	g.Expect(service.Status.LoadBalancer.Ingress).To(HaveLen(1))
-	g.Expect(service.Status.LoadBalancer.Ingress[0].IP).To(HavePrefix("198.18."))
 }
 
 // testSimulated checks the stages that stand in for operators, also after a change.

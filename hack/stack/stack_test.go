@@ -112,7 +112,7 @@ func TestStack(t *testing.T) {
 	t.Run("a Kustomization applies an ExternalArtifact as its ServiceAccount", func(t *testing.T) {
 		testKustomization(ctx, t, parent, c)
 	})
-	t.Run("a HelmRelease installs Istio's gateway", func(t *testing.T) { testGatewayChart(ctx, t, c) })
+	t.Run("a HelmRelease installs each chart", func(t *testing.T) { testCharts(ctx, t, c) })
 	t.Run("a ServiceAccount has its own rights only", func(t *testing.T) { testServiceAccount(ctx, t, s, c) })
 	t.Run("etcd and the apiserver keep their data over a SIGKILL", func(t *testing.T) { testRestart(ctx, t, s, c) })
 	t.Run("a program of the caller's own is restarted with new flags", func(t *testing.T) { testRun(ctx, t, s) })
