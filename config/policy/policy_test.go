@@ -5,6 +5,8 @@ package policy_test
 
 import (
 	"context"
+	"io/fs"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +21,9 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
+	"github.com/digihunch/korthweb/gitops/bundles"
 	"github.com/digihunch/korthweb/hack/stack"
 )
 
@@ -64,6 +68,7 @@ func TestPolicies(t *testing.T) {
 	}, 30*time.Second, 200*time.Millisecond).Should(BeTrue())
 
 	t.Run("appliers", func(t *testing.T) { testAppliers(t, s.RESTConfig()) })
+	t.Run("rendered releases", func(t *testing.T) { testRenderedReleases(t, s.RESTConfig()) })
 	t.Run("labels of namespaces", func(t *testing.T) { testNamespaceLabels(t, s.RESTConfig()) })
 }
 
@@ -124,6 +129,36 @@ func testAppliers(t *testing.T, config *rest.Config) {
 		spec := map[string]any{"serviceAccountName": "helm-applier", "storageNamespace": "kube-system"}
 		expect(g, newClient(g, config, applier).Create(t.Context(), flux("HelmRelease", tenantNamespace, spec), client.DryRunAll), "spec.storageNamespace")
 	})
+}
+
+// testRenderedReleases tries every HelmRelease of the bundle bases, as kustomize-controller applies it.
+func testRenderedReleases(t *testing.T, config *rest.Config) {
+	g := NewWithT(t)
+	c := newClient(g, config, applier)
+	tried := 0
+	g.Expect(fs.WalkDir(bundles.FS, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(bundles.FS, name)
+		if err != nil {
+			return err
+		}
+		for document := range strings.SplitSeq(string(data), "\n---\n") {
+			release := &unstructured.Unstructured{}
+			// What is no object is no HelmRelease either.
+			if yaml.Unmarshal([]byte(document), &release.Object) != nil || release.GetKind() != "HelmRelease" {
+				continue
+			}
+			release.SetNamespace(tenantNamespace)
+			g.Expect(c.Create(t.Context(), release, client.DryRunAll)).To(Succeed(), name)
+			g.Expect(unstructured.SetNestedField(release.Object, "default", "spec", "serviceAccountName")).To(Succeed())
+			expect(g, c.Create(t.Context(), release, client.DryRunAll), "spec.serviceAccountName")
+			tried++
+		}
+		return nil
+	})).To(Succeed())
+	g.Expect(tried).To(BeNumerically(">=", 2))
 }
 
 func testNamespaceLabels(t *testing.T, config *rest.Config) {
