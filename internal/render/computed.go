@@ -23,6 +23,8 @@ import (
 //   - modalities: the modalities with the name of their objects
 //   - peerHosts, peerAddresses: the outside endpoints that the tenant's configuration names, by DNS name and by IP
 //     address
+//   - peerNames: the DNS names of peerHosts, each once, with the ports of an Istio ServiceEntry and the TCP routes of
+//     an Istio VirtualService
 //   - meshServiceAnnotations: the annotations of the gateway's Service where Istio runs it
 func compute(t *v1alpha1.Tenant) (map[string]any, error) {
 	orthanc, err := orthancJSON(t)
@@ -38,6 +40,7 @@ func compute(t *v1alpha1.Tenant) (map[string]any, error) {
 		"modalities":     modalities(t),
 		"peerHosts":      hosts,
 		"peerAddresses":  addresses,
+		"peerNames":      byName(hosts),
 
 		"meshServiceAnnotations": meshServiceAnnotations(t),
 	}, nil
@@ -81,17 +84,21 @@ func peers(t *v1alpha1.Tenant) (hosts, addresses []any) {
 		if seen[key] {
 			continue
 		}
+		ip, err := netip.ParseAddr(e.host)
+		if err == nil || t.Spec.Ingress.Egress.Gateway {
+			// Istio knows TLS by the host's name in it. There is none with an address, and none to look at where all
+			// goes to the egress gateway.
+			e.protocol = "TCP"
+		}
 		item := map[string]any{
 			"objectName": e.name,
 			"host":       strings.ToLower(e.host),
 			"port":       e.port,
 			"protocol":   e.protocol,
 			"portName":   strings.ToLower(e.protocol) + "-" + strconv.Itoa(e.port),
-			// Of an egress gateway, where each peer has a port of its own.
-			"gatewayPort": firstGatewayPort + len(seen),
 		}
 		seen[key] = true
-		if ip, err := netip.ParseAddr(e.host); err == nil {
+		if err == nil {
 			ip = ip.Unmap()
 			item["address"] = ip.String()
 			item["cidr"] = netip.PrefixFrom(ip, ip.BitLen()).String()
@@ -105,8 +112,32 @@ func peers(t *v1alpha1.Tenant) (hosts, addresses []any) {
 	return hosts, addresses
 }
 
-// firstGatewayPort is above the registered ports that peers listen on, and below the ephemeral ones.
-const firstGatewayPort = 20000
+// byName puts endpoints of one DNS name together. Istio gives each ServiceEntry an address and answers to a name with one
+// of them, so a second entry of that name could not be reached. Nor does it like two VirtualServices of one name.
+func byName(hosts []any) (names []any) {
+	at := map[any]map[string]any{}
+	for _, h := range hosts {
+		h := h.(map[string]any)
+		name := at[h["host"]]
+		if name == nil {
+			name = map[string]any{"objectName": h["objectName"], "host": h["host"], "ports": []any{}, "routes": []any{}}
+			at[h["host"]] = name
+			names = append(names, name)
+		}
+		name["ports"] = append(name["ports"].([]any), map[string]any{"name": h["portName"], "number": h["port"], "protocol": h["protocol"]})
+		name["routes"] = append(name["routes"].([]any), map[string]any{
+			"match": []any{map[string]any{"port": h["port"]}},
+			"route": []any{map[string]any{"destination": egressDestination(h["objectName"].(string))}},
+		})
+	}
+	return names
+}
+
+// egressDestination is the way to an endpoint through the tenant's egress gateway, as dependency/ingress/istio/egress-peer
+// of the bundle has it.
+func egressDestination(objectName string) map[string]any {
+	return map[string]any{"host": "istio-egress", "subset": "peer-" + objectName, "port": map[string]any{"number": 8443}}
+}
 
 func endpoints(s *v1alpha1.TenantSpec) []endpoint {
 	var out []endpoint
