@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Demo runs all of Korthweb's pipeline on this machine: a real control plane with the real controllers of
-// Flux and cert-manager, a git server, a chart registry, and the built korthweb program. It shows two
-// facilities come up from the repository's sample tenants, then onboards a third with a commit.
+// Flux and cert-manager, a git server, a chart registry, and the built korthweb program. It shows the
+// facilities of the repository's sample tenants come up, then onboards one more with a commit.
 package main
 
 import (
@@ -23,6 +23,7 @@ import (
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -35,7 +36,7 @@ import (
 // readyTimeout bounds each wait for tenants. It is long, for a slow and shared machine.
 const readyTimeout = 5 * time.Minute
 
-const thirdTenant = `apiVersion: korthweb.digihunch.com/v1alpha1
+const newTenant = `apiVersion: korthweb.digihunch.com/v1alpha1
 kind: Tenant
 metadata:
   name: northside
@@ -49,7 +50,7 @@ spec:
 
 func main() {
 	log.SetOutput(io.Discard) // the git server's request log
-	once := flag.Bool("once", false, "end, with an exit code, when all three facilities are ready")
+	once := flag.Bool("once", false, "end, with an exit code, when all facilities are ready")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -92,13 +93,13 @@ func run(ctx context.Context, once bool) (err error) {
 CloudNativePG, and the load balancer's addresses. Everything else is the real program; cert-manager's runs
 without its webhook. Its certificates are real too.`)
 
-	heading("A chart registry with Istio's gateway chart, and a git repository seeded from tenants/")
+	heading("A chart registry with the charts of Istio's gateway and of Traefik, and a git repository seeded from tenants/")
 	charts, err := stack.StartChartRegistry(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, charts.Stop()) }()
-	seed, err := seedFiles(charts)
+	seed, tenants, err := seedFiles(charts)
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,10 @@ without its webhook. Its certificates are real too.`)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("chart      %s:%s\nrepository %s\n", charts.Gateway.URL, charts.Gateway.Version, repo.URL())
+	for _, chart := range []stack.Chart{charts.Gateway, charts.Traefik} {
+		fmt.Printf("chart      %s:%s\n", chart.URL, chart.Version)
+	}
+	fmt.Printf("repository %s\n", repo.URL())
 
 	heading("korthweb controller, under the roles of config/rbac, and a TenantRepository that points at the repository")
 	if err := s.StartKorthweb(ctx, stack.KorthwebOptions{Binary: filepath.Join("bin", "korthweb")}); err != nil {
@@ -124,19 +128,19 @@ without its webhook. Its certificates are real too.`)
 	if err := c.Create(ctx, tenantRepository(repo.URL())); err != nil {
 		return fmt.Errorf("cannot create the TenantRepository: %w", err)
 	}
-	if err := watchUntilReady(ctx, c, os.Stdout, "bhs", "mhr"); err != nil {
+	if err := watchUntilReady(ctx, c, os.Stdout, tenants...); err != nil {
 		return withLog(s, err)
 	}
 
-	heading("git push: a third facility")
-	fmt.Println(indent(thirdTenant))
-	commit, err := repo.Commit(map[string]string{"tenants/northside.yaml": thirdTenant}, nil, "Onboard Northside Imaging")
+	heading("git push: one more facility")
+	fmt.Println(indent(newTenant))
+	commit, err := repo.Commit(map[string]string{"tenants/northside.yaml": newTenant}, nil, "Onboard Northside Imaging")
 	if err != nil {
 		return err
 	}
 	pushed := time.Now()
 	fmt.Printf("pushed %.12s\n", commit)
-	if err := watchUntilReady(ctx, c, os.Stdout, "bhs", "mhr", "northside"); err != nil {
+	if err := watchUntilReady(ctx, c, os.Stdout, append(tenants, "northside")...); err != nil {
 		return withLog(s, err)
 	}
 	fmt.Printf("\nnorthside was ready %.0fs after the push; the whole demo took %.0fs\n", time.Since(pushed).Seconds(), time.Since(begin).Seconds())
@@ -166,45 +170,50 @@ Ctrl-C here stops everything and removes it.
 	return nil
 }
 
-// seedFiles returns the sample tenants, whose class installs the gateway from the local registry.
-func seedFiles(charts *stack.ChartRegistry) (fs.FS, error) {
+// seedFiles returns the sample tenants, whose classes install from the local registry, and their names.
+func seedFiles(charts *stack.ChartRegistry) (_ fs.FS, tenants []string, err error) {
 	seed := fstest.MapFS{}
 	paths, err := filepath.Glob("tenants/*.yaml")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if strings.HasPrefix(filepath.Base(path), "class-") {
-			if data, err = withChart(data, charts); err != nil {
-				return nil, fmt.Errorf("%s: %w", path, err)
-			}
+		doc := &unstructured.Unstructured{}
+		if err := yaml.UnmarshalStrict(data, &doc.Object); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if doc.GetKind() == v1alpha1.TenantKind {
+			tenants = append(tenants, doc.GetName())
+		} else if data, err = withChart(doc, charts); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", path, err)
 		}
 		seed[filepath.ToSlash(path)] = &fstest.MapFile{Data: data}
 	}
-	if len(seed) == 0 {
-		return nil, errors.New("no tenants/*.yaml here: run the demo from the root of the repository, with make demo")
+	if len(tenants) == 0 {
+		return nil, nil, errors.New("no tenants/*.yaml here: run the demo from the root of the repository, with make demo")
 	}
-	return seed, nil
+	return seed, tenants, nil
 }
 
-func withChart(class []byte, charts *stack.ChartRegistry) ([]byte, error) {
-	doc := struct {
-		APIVersion string         `json:"apiVersion"`
-		Kind       string         `json:"kind"`
-		Metadata   map[string]any `json:"metadata"`
-		Spec       map[string]any `json:"spec"`
-	}{}
-	if err := yaml.UnmarshalStrict(class, &doc); err != nil {
+// withChart sets the chart of a class to that of its provider in the local registry.
+func withChart(class *unstructured.Unstructured, charts *stack.ChartRegistry) ([]byte, error) {
+	provider, _, err := unstructured.NestedString(class.Object, "spec", "ingress", "provider")
+	if err != nil {
 		return nil, err
 	}
-	doc.Spec["ingress"] = map[string]any{
-		"chart": map[string]any{"url": charts.Gateway.URL, "version": charts.Gateway.Version, "insecure": true},
+	chart := charts.Gateway
+	if provider == string(v1alpha1.TraefikIngress) {
+		chart = charts.Traefik
 	}
-	return yaml.Marshal(doc)
+	local := map[string]any{"url": chart.URL, "version": chart.Version, "insecure": true}
+	if err := unstructured.SetNestedMap(class.Object, local, "spec", "ingress", "chart"); err != nil {
+		return nil, err
+	}
+	return yaml.Marshal(class.Object)
 }
 
 func tenantRepository(url string) *v1alpha1.TenantRepository {
