@@ -98,6 +98,15 @@ func (in *Tenant) SetDefaults() {
 	}
 	s.Orthanc.setDefaults()
 	s.Postgres.setDefaults()
+	if s.Postgres.Resources == nil && s.Postgres.Provider != ExternalPostgres {
+		s.Postgres.Resources = &ResourceRequirements{
+			Requests: corev1.ResourceList{
+				corev1.ResourceCPU:    resource.MustParse("250m"),
+				corev1.ResourceMemory: s.databaseMemory(),
+			},
+			Limits: corev1.ResourceList{corev1.ResourceMemory: s.databaseMemory()},
+		}
+	}
 	s.Certificates.setDefaults()
 	s.Ingress.setDefaults(s.Domain)
 	s.Quota.setDefaults()
@@ -106,7 +115,7 @@ func (in *Tenant) SetDefaults() {
 
 func (o *OrthancSpec) setDefaults() {
 	if o.Plugins == nil {
-		o.Plugins = []Plugin{DICOMwebPlugin, OrthancExplorer2Plugin}
+		o.Plugins = []Plugin{DICOMwebPlugin, OrthancExplorer2Plugin, GDCMPlugin}
 	}
 	for i := range o.Modalities {
 		if m := &o.Modalities[i]; m.Permissions == nil {
@@ -136,15 +145,6 @@ func (p *PostgresSpec) setDefaults() {
 	}
 	setDefault(&p.Instances, ptr.To[int32](1))
 	setDefault(&p.Storage.Size, ptr.To(resource.MustParse("10Gi")))
-	if p.Resources == nil {
-		p.Resources = &ResourceRequirements{
-			Requests: corev1.ResourceList{
-				corev1.ResourceCPU:    resource.MustParse("250m"),
-				corev1.ResourceMemory: resource.MustParse("1Gi"),
-			},
-			Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
-		}
-	}
 	if p.Provider == BitnamiPostgres {
 		setDefault(&p.Chart.URL, DefaultPostgresChartURL)
 		setDefault(&p.Chart.Version, DefaultPostgresChartVersion)
@@ -222,9 +222,18 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// ConnectionsPerReplica is how many connections each Orthanc pod opens to its database: IndexConnectionsCount of its
-// PostgreSQL plugin, whose own default, 50, would need a server for 50 connections per pod.
-const ConnectionsPerReplica = 8
+// IndexConnections is how many connections each Orthanc pod keeps to the index in its database: IndexConnectionsCount
+// of its PostgreSQL plugin, whose own default, 50, would need a server for 50 connections per pod.
+const IndexConnections = 8
+
+// ConnectionsPerReplica is how many connections each Orthanc pod opens to its database: those of the index, and one
+// more where the images are in the database too.
+func (s *TenantSpec) ConnectionsPerReplica() int32 {
+	if s.Orthanc.Storage.Type == DatabaseStorage {
+		return IndexConnections + 1
+	}
+	return IndexConnections
+}
 
 // MaxReplicas is the most Orthanc pods that there may be at once.
 func (o *OrthancSpec) MaxReplicas() int32 {
@@ -234,10 +243,27 @@ func (o *OrthancSpec) MaxReplicas() int32 {
 	return ptr.Deref(o.Replicas, 1)
 }
 
+// OrthancConnections is how many connections the most Orthanc pods open to their database.
+func (s *TenantSpec) OrthancConnections() int32 {
+	return s.Orthanc.MaxReplicas() * s.ConnectionsPerReplica()
+}
+
 // MaxConnections is the number of connections that the tenant's database must bear: those of Orthanc's pods and 20
 // for the operator, replicas, backups and people, rounded up to whole hundreds so that scaling rarely changes it, as
 // PostgreSQL restarts for that. PostgreSQL's own default is 100.
 func (s *TenantSpec) MaxConnections() int32 {
 	const spare, step = 20, 100
-	return (s.Orthanc.MaxReplicas()*ConnectionsPerReplica + spare + step - 1) / step * step
+	return (s.OrthancConnections() + spare + step - 1) / step * step
+}
+
+// ConnectionMemory is what a connection in use takes of a PostgreSQL server's memory, in bytes: some 6 MB with warm
+// caches, and 4 MB of work_mem, PostgreSQL's default.
+const ConnectionMemory = 10 << 20
+
+// databaseMemory is the memory of a PostgreSQL server by default: 512Mi and four thirds of what the connections of
+// Orthanc take, which leaves a quarter for shared_buffers, in steps of 512Mi from 1Gi on.
+func (s *TenantSpec) databaseMemory() resource.Quantity {
+	const step = 512 << 20
+	needed := step + int64(s.OrthancConnections())*ConnectionMemory*4/3
+	return *resource.NewQuantity(max(2, (needed+step-1)/step)*step, resource.BinarySI)
 }

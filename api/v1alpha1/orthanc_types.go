@@ -46,7 +46,7 @@ type OrthancSpec struct {
 	// +optional
 	Modalities []Modality `json:"modalities,omitempty"`
 
-	// Plugins of Orthanc that are switched on, dicom-web and orthanc-explorer-2 by default. The database's and the
+	// Plugins of Orthanc that are switched on; dicom-web, orthanc-explorer-2 and gdcm by default. The database's and the
 	// storage's plugins follow from postgres and storage.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
@@ -82,6 +82,9 @@ const (
 
 	// OrthancExplorer2Plugin is the web page for people.
 	OrthancExplorer2Plugin Plugin = "orthanc-explorer-2"
+
+	// GDCMPlugin decodes what Orthanc cannot by itself, such as JPEG 2000.
+	GDCMPlugin Plugin = "gdcm"
 )
 
 // AETitle is a DICOM application entity title: 1 to 16 characters of the default repertoire without

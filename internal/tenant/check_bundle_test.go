@@ -55,7 +55,7 @@ func TestLoadContradictions(t *testing.T) {
 		"a CA that nobody looks at":    {with(external, ", tlsMode: require, caSecretRef: {name: ca}"), "spec.postgres.external", "verify-ca or verify-full"},
 		"a schedule of five fields":    {"postgres: {backup: {destinationPath: 's3://b1b/x', schedule: '0 2 * * *'}}", "spec.postgres.backup.schedule", "six fields"},
 		"more replicas than allowed":   {"orthanc: {replicas: 3}\n  " + with(external, ", maxConnections: 20"), "spec.postgres.external.maxConnections", "3 replicas of Orthanc open 24 connections"},
-		"more replicas than memory":    {"orthanc: {autoscaling: {maxReplicas: 50}}", "spec.postgres.resources.limits[memory]", "take 2256Mi of memory"},
+		"more replicas than memory":    {"orthanc: {autoscaling: {maxReplicas: 50}}\n  postgres: {resources: {limits: {memory: 4Gi}}}", "spec.postgres.resources.limits[memory]", "50 replicas of Orthanc open 400 connections, which take 4000Mi"},
 		"an egress gateway of Traefik": {"ingress: {provider: Traefik, egress: {gateway: true}}", "spec.ingress.egress.gateway", "needs provider Istio"},
 		"egress to the metadata":       {"ingress: {egress: {hosts: [{host: 169.254.169.254, port: 80}]}}", "spec.ingress.egress.hosts[0].host", "link-local"},
 		"a quota below zero":           {"quota: {hard: {pods: -1}}", "spec.quota.hard[pods]", "below zero"},

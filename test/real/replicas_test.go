@@ -19,6 +19,7 @@ import (
 // TestReplicasShare has two Orthancs on one database and one volume take a study each in several associations, and
 // one study together.
 func TestReplicasShare(t *testing.T) {
+	t.Parallel()
 	const associations, each = 4, 50
 	g := NewWithT(t)
 	spec := scanner(t)
@@ -30,6 +31,7 @@ func TestReplicasShare(t *testing.T) {
 		tenant.startOrthanc(t, "a", storage, database),
 		tenant.startOrthanc(t, "b", storage, database),
 	}
+	g.Expect(database.connections(t)).To(BeNumerically("==", tenant.tenant.Spec.OrthancConnections()))
 	identities := []any{}
 	for _, o := range replicas {
 		identities = append(identities, o.config["DatabaseServerIdentifier"])
@@ -39,8 +41,7 @@ func TestReplicasShare(t *testing.T) {
 	g.Expect(identities[0]).NotTo(Equal(identities[1]), "DatabaseServerIdentifier")
 
 	// The associations of one study go to both replicas.
-	var sent []study
-	var parts []study
+	var sent, parts []study
 	for range associations / 2 {
 		s := newStudy(t, 2*each)
 		sent = append(sent, s)
@@ -70,13 +71,9 @@ func TestReplicasShare(t *testing.T) {
 	}
 	// Every instance can be read through the replica that did not take it.
 	for i, part := range parts {
-		for _, uid := range part.instances {
-			want, err := os.ReadFile(part.file(uid))
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(replicas[(i+1)%2].file(t, uid)).To(HaveSuffix(string(want[len(want)-256:])), uid)
-		}
+		replicas[(i+1)%2].expectPixels(t, part)
 	}
-	t.Logf("%d files in the volume for %d instances", len(stored(t, storage)), associations*each)
+	g.Expect(stored(t, storage)).To(HaveLen(associations * each))
 
 	// One of them ends, and the other goes on.
 	replicas[0].stop(t)
