@@ -8,12 +8,14 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -53,9 +55,11 @@ func newUID(t *testing.T) string {
 const (
 	secondaryCaptureClass = "1.2.840.10008.5.1.4.1.1.7"
 	explicitLittleEndian  = "1.2.840.10008.1.2.1"
+	edge                  = 16
+	pixels                = edge * edge
 )
 
-// secondaryCapture returns a DICOM file (PS3.10) with a grey image of 16 by 16 pixels.
+// secondaryCapture returns a DICOM file (PS3.10) with a small grey image, whose pixels come last.
 func secondaryCapture(studyUID, seriesUID, uid string, number int) []byte {
 	var meta, data bytes.Buffer
 	element(&meta, 0x0002, 0x0001, "OB", "\x00\x01")
@@ -84,13 +88,13 @@ func secondaryCapture(studyUID, seriesUID, uid string, number int) []byte {
 	short := func(n uint16) string { return string(binary.LittleEndian.AppendUint16(nil, n)) }
 	element(&data, 0x0028, 0x0002, "US", short(1))
 	element(&data, 0x0028, 0x0004, "CS", "MONOCHROME2")
-	element(&data, 0x0028, 0x0010, "US", short(16))
-	element(&data, 0x0028, 0x0011, "US", short(16))
+	element(&data, 0x0028, 0x0010, "US", short(edge))
+	element(&data, 0x0028, 0x0011, "US", short(edge))
 	element(&data, 0x0028, 0x0100, "US", short(8))
 	element(&data, 0x0028, 0x0101, "US", short(8))
 	element(&data, 0x0028, 0x0102, "US", short(7))
 	element(&data, 0x0028, 0x0103, "US", short(0))
-	element(&data, 0x7fe0, 0x0010, "OB", string(bytes.Repeat([]byte{byte(number)}, 256)))
+	element(&data, 0x7fe0, 0x0010, "OB", string(bytes.Repeat([]byte{byte(number)}, pixels)))
 
 	var file bytes.Buffer
 	file.Write(make([]byte, 128))
@@ -137,11 +141,19 @@ func (o *orthanc) caller(aeTitle string) caller {
 
 // run runs one of dcmtk's clients, with files or directories to send.
 func (c caller) run(t *testing.T, program string, options []string, files ...string) error {
-	args := slices.Concat(
-		[]string{"-v", "-ta", "20", "-td", "20", "-aet", c.aeTitle, "-aec", c.called}, options,
+	return scu(t, program, slices.Concat(
+		[]string{"-aet", c.aeTitle, "-aec", c.called}, options,
 		[]string{"127.0.0.1", strconv.Itoa(c.to.dicomPort)}, files,
-	)
-	out, err := run(t, program, args...)
+	)...)
+}
+
+// scu runs one of dcmtk's clients and returns an error with its output unless the server did what it was asked for.
+func scu(t *testing.T, program string, args ...string) error {
+	out, err := run(t, program, append([]string{"-v", "-ta", "20", "-td", "20"}, args...)...)
+	if err == nil && program == "echoscu" && !strings.Contains(out, "Received Echo Response (Success)") {
+		// It ends well also where the server aborts the association in place of an answer.
+		err = errors.New("no success")
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", program, err, out)
 	}

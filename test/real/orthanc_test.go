@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -31,7 +32,7 @@ import (
 type orthanc struct {
 	*pod
 	config              map[string]any // as Orthanc reads it
-	login, password     string         // the first of the configuration's users
+	login, password     string         // the first of the users, by name
 	ports               map[int32]int  // by the port in the container, the one on loopback
 	httpPort, dicomPort int
 	databasePort        int
@@ -58,9 +59,9 @@ func (r *rendered) newOrthanc(t *testing.T, suffix, storage string, database *po
 	o.ports = map[int32]int{o.configuredPort(t, "HttpPort"): o.httpPort, o.configuredPort(t, "DicomPort"): o.dicomPort}
 	users, ok := o.config["RegisteredUsers"].(map[string]any)
 	g.Expect(ok).To(BeTrue(), "no RegisteredUsers")
-	for name, password := range users {
-		o.login, o.password = name, password.(string)
-	}
+	g.Expect(users).NotTo(BeEmpty(), "no RegisteredUsers")
+	o.login = slices.Sorted(maps.Keys(users))[0]
+	o.password = users[o.login].(string)
 	for _, d := range differences {
 		d.apply(o)
 	}

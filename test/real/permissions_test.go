@@ -16,6 +16,7 @@ import (
 
 // TestModalityMayDoWhatItIsPermitted has modalities with each one permission, and each try each DICOM service.
 func TestModalityMayDoWhatItIsPermitted(t *testing.T) {
+	t.Parallel()
 	g := NewWithT(t)
 	permitted := map[string][]v1alpha1.Permission{
 		"DEFAULT": nil,

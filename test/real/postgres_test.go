@@ -41,6 +41,8 @@ type databaseSpec struct {
 	parameters map[string]string
 	// database with its owner, who is no superuser.
 	database, owner string
+	// password of the owner. Where it is empty, one is generated.
+	password string
 	// sql is run in the database by the superuser.
 	sql []string
 }
@@ -49,7 +51,6 @@ type databaseSpec struct {
 type postgres struct {
 	databaseSpec
 	port     int
-	password string // of the owner
 	ca       []byte // PEM
 	dir      string
 	uid, gid uint32
@@ -64,9 +65,12 @@ const (
 // startPostgres makes a server and runs it until the test is over.
 func startPostgres(t *testing.T, spec databaseSpec) *postgres {
 	g := NewWithT(t)
-	password, err := emit.NewPassword(rand.Reader)
-	g.Expect(err).NotTo(HaveOccurred())
-	p := &postgres{databaseSpec: spec, port: freePort(t), password: password, dir: newDir(t)}
+	p := &postgres{databaseSpec: spec, port: freePort(t), dir: newDir(t)}
+	if p.password == "" {
+		var err error
+		p.password, err = emit.NewPassword(rand.Reader)
+		g.Expect(err).NotTo(HaveOccurred())
+	}
 	if os.Geteuid() == 0 {
 		// PostgreSQL does not run as root.
 		account, err := user.Lookup("postgres")
@@ -96,18 +100,20 @@ func startPostgres(t *testing.T, spec databaseSpec) *postgres {
 	})
 	var conf strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		fmt.Fprintf(&conf, "%s = '%s'\n", name, strings.ReplaceAll(settings[name], "'", "''"))
+		fmt.Fprintf(&conf, "%s = %s\n", name, quoted(settings[name]))
 	}
 	p.write(t, "data/postgresql.conf", []byte(conf.String()))
 
 	p.start(t)
-	p.query(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", spec.owner, password))
+	p.query(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD %s", spec.owner, quoted(p.password)))
 	p.query(t, "postgres", fmt.Sprintf("CREATE DATABASE %s OWNER %s", spec.database, spec.owner))
 	for _, statement := range spec.sql {
 		p.query(t, spec.database, statement)
 	}
 	return p
 }
+
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // start runs the server and returns when it answers.
 func (p *postgres) start(t *testing.T) {
@@ -140,6 +146,11 @@ func (p *postgres) query(t *testing.T, database, sql string) []string {
 	out, err := p.psql(t.Context(), database, sql)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred(), out)
 	return strings.Fields(out)
+}
+
+// connections is how many clients are connected by TCP.
+func (p *postgres) connections(t *testing.T) int {
+	return int(number(t, p.query(t, "postgres", "SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL")[0]))
 }
 
 func (p *postgres) psql(ctx context.Context, database, sql string) (string, error) {
