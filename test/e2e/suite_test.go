@@ -69,7 +69,7 @@ func run(m *testing.M) int {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fail(fmt.Errorf("%w: %s", err, out))
 	}
-	shared, err = newEnvironment(ctx, filepath.Join(dir, "shared"), stack.Options{Workloads: true, Flux: true, Progress: os.Stdout})
+	shared, err = newEnvironment(ctx, filepath.Join(dir, "shared"), stack.Options{Workloads: true, Flux: true, CertManager: true, Progress: os.Stdout})
 	if err != nil {
 		return fail(err)
 	}
