@@ -86,7 +86,7 @@ func TestLoadSamples(t *testing.T) {
 	r, err := tenant.Load(os.DirFS("../.."), tenant.Options{Path: v1alpha1.DefaultPath})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(r.Problems).To(BeEmpty())
-	g.Expect(names(r)).To(Equal([]string{"bhs", "lumen-trial", "mhr", "riverside"}))
+	g.Expect(names(r)).To(Equal([]string{"bhs", "harborview", "lumen-trial", "mhr"}))
 }
 
 // TestLoadHostile holds that what is made to be slow or large is refused in little time and space.
