@@ -27,6 +27,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.?provider.orValue('CloudNativePG') != 'External' || !(has(self.instances) || has(self.storage) || has(self.resources))",message="instances, storage and resources are of a database that runs here: provider External has none"
 // +kubebuilder:validation:XValidation:rule="!has(self.backup) || self.?provider.orValue('CloudNativePG') == 'CloudNativePG'",message="backup is CloudNativePG's: another provider's backups are made outside of Korthweb"
 // +kubebuilder:validation:XValidation:rule="!has(self.chart) || self.?provider.orValue('CloudNativePG') == 'Bitnami'",message="chart needs provider Bitnami"
+// +kubebuilder:validation:XValidation:rule="self.?provider.orValue('CloudNativePG') != 'Bitnami' || !has(self.storage) || !has(self.storage.size) || !has(oldSelf.storage) || !has(oldSelf.storage.size) || quantity(string(self.storage.size)).compareTo(quantity(string(oldSelf.storage.size))) == 0",fieldPath=".storage.size",message="storage.size is immutable with provider Bitnami: a StatefulSet cannot change its volumes"
 type PostgresSpec struct {
 	// Provider of the database: CloudNativePG (the default), Bitnami (the chart postgresql-ha) or External. It
 	// cannot be changed.
