@@ -63,14 +63,12 @@ type certificates struct {
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
-	env := ownEnvironment(t, stack.Options{Workloads: true, Flux: true, CertManager: true})
-	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb})).To(Succeed())
 	var issuer []map[string]any
 	g.Expect(yaml.Unmarshal([]byte(platformIssuer), &issuer)).To(Succeed())
 	for _, object := range issuer {
-		g.Expect(env.client.Create(t.Context(), &unstructured.Unstructured{Object: object})).To(Succeed())
+		create(t, shared, &unstructured.Unstructured{Object: object})
 	}
-	c := &certificates{env: env, f: newFacilities(t, env, "certificates", map[string]string{
+	c := &certificates{env: shared, f: newFacilities(t, shared, "certificates", map[string]string{
 		"hospital.yaml": hospitalFile("ct-1", "mr-1"),
 		"clinic.yaml": tenantFile(certClinic,
 			"certificates: {duration: 100h, renewBefore: 10h, issuerRef: {name: platform}}",

@@ -87,7 +87,7 @@ func testPatchesAreRefused(t *testing.T, f *facilities) {
 		{
 			name:    "host in another tenant's namespace",
 			patches: []string{`- {target: {kind: Gateway, name: web-gw}, patch: '[{"op": "replace", "path": "/spec/servers/0/hosts/0", "value": "policy-b-orthweb/policy-b.example.com"}]'}`},
-			message: "spec.patches[0]: Gateway/web-gw: spec.servers.hosts: a patch may not reach outside",
+			message: "spec.patches[0]: Gateway/web-gw: spec.servers: a patch may not set this",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
