@@ -111,6 +111,13 @@ func gatewayProblems(t *testing.T, f facility, c *configuration) []string {
 		}
 	}
 	p.equal("how many listeners there are", len(c.listeners), 3)
+	open := []string{"80", "443", fmt.Sprint(f.dicomPort)}
+	slices.Sort(open)
+	for port, l := range ports {
+		for _, chain := range l.FilterChains {
+			p.equal(fmt.Sprintf("what the rules on port %d let through", port), allowed(t, chain), []string{" to " + strings.Join(open, " ")})
+		}
+	}
 
 	p.web(t, f, c, ports[80], ports[443])
 	p.dicom(t, f, ports[f.dicomPort])
