@@ -72,8 +72,8 @@ func TestReadyMeansAppliedAndHealthy(t *testing.T) {
 
 	// What the apiserver refuses.
 	revision = f.push(map[string]string{"one.yaml": tenantFile(name, "patches:",
-		"- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb}, spec: {type: Impossible}}'")})
-	notReady(revision, meta.ReconciliationFailedReason, "application: Service/health-one-orthweb/orthweb", "spec.type", "Impossible")
+		"- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb}, spec: {sessionAffinity: Impossible}}'")})
+	notReady(revision, meta.ReconciliationFailedReason, "application: Service/health-one-orthweb/orthweb", "spec.sessionAffinity", "Impossible")
 	obj, err := f.get(name)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(conditions.IsFalse(obj, meta.ReadyCondition)).To(BeTrue())
