@@ -38,6 +38,15 @@ var differences = []struct {
 		func(o *orthanc) { o.env["PGHOSTADDR"], o.env["PGPORT"] = "127.0.0.1", strconv.Itoa(o.databasePort) },
 	},
 	{
+		"hosts of modalities", "they are programs on this machine, which a Tenant may not name",
+		func(o *orthanc) {
+			modalities, _ := o.config["DicomModalities"].(map[string]any)
+			for _, m := range modalities {
+				m.(map[string]any)["Host"] = "127.0.0.1"
+			}
+		},
+	},
+	{
 		"plugins", "the image links those that are switched on into a directory that its Orthanc loads; Debian has them " +
 			"in another one, and has no other than these",
 		func(o *orthanc) {

@@ -122,7 +122,7 @@ func startProcess(t *testing.T, cmd *exec.Cmd, log string, uid, gid uint32) *pro
 		}
 	}()
 	g.Expect(<-started).To(Succeed(), p.name)
-	t.Cleanup(func() { p.end(syscall.SIGKILL) })
+	t.Cleanup(func() { _ = p.end(syscall.SIGKILL) })
 	return p
 }
 

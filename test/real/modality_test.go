@@ -15,10 +15,10 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// modality returns one at a port of loopback.
+// modality returns one with a port on which nothing listens.
 func modality(t *testing.T, name, aeTitle string, permissions ...v1alpha1.Permission) v1alpha1.Modality {
 	return v1alpha1.Modality{
-		Name: name, AETitle: v1alpha1.AETitle(aeTitle), Host: "127.0.0.1", Port: int32(freePort(t)), Permissions: permissions,
+		Name: name, AETitle: v1alpha1.AETitle(aeTitle), Host: "10.20.0.11", Port: int32(freePort(t)), Permissions: permissions,
 	}
 }
 

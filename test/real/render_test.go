@@ -17,6 +17,7 @@ import (
 	"github.com/digihunch/korthweb/gitops/bundles"
 	"github.com/digihunch/korthweb/internal/emit"
 	"github.com/digihunch/korthweb/internal/render"
+	validation "github.com/digihunch/korthweb/internal/tenant"
 )
 
 // rendered is a tenant with its bundle and the Secrets in its namespace, which are not in the bundle.
@@ -34,7 +35,9 @@ func renderTenant(t *testing.T, name string, spec v1alpha1.TenantSpec) *rendered
 	if tenant.Spec.Domain == "" {
 		tenant.Spec.Domain = name + ".example.com"
 	}
+	g.Expect(validation.Validate(tenant)).To(BeEmpty())
 	tenant.SetDefaults()
+	g.Expect(validation.CheckSpec(tenant)).To(BeEmpty())
 	renderer, err := render.New(bundles.FS)
 	g.Expect(err).NotTo(HaveOccurred())
 	bundle, err := renderer.Render(tenant)
