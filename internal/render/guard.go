@@ -75,7 +75,7 @@ func (g guard) walk(n *yaml.Node, kind, path string, f facts) {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i].Value, n.Content[i+1]
 			below := strings.TrimPrefix(path+"."+key, ".")
-			if isFixed(kind, key, below, value) {
+			if isFixed(kind, key, below, value) || isTemplate(kind, key) {
 				f.fixed[fact{below, text(value)}] = true
 				continue
 			}
@@ -90,6 +90,9 @@ func (g guard) walk(n *yaml.Node, kind, path string, f facts) {
 			g.walk(item, kind, path, f)
 		}
 	case yaml.ScalarNode:
+		if isTemplate(kind, n.Value) {
+			f.fixed[fact{path, n.Value}] = true
+		}
 		for _, pattern := range foreignText {
 			for _, match := range pattern.FindAllStringSubmatch(n.Value, -1) {
 				if match[1] != g.namespace {

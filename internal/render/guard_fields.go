@@ -127,6 +127,10 @@ var sizePrefixes = []string{
 // caSecret holds the key of the tenant's CA. It is cert-manager's alone: a patch may not name it anywhere.
 const caSecret = "tenant-ca"
 
+// isTemplate tells whether text may be a template of Helm. Charts run some of their values as templates (Traefik's:
+// annotations and affinity of its pods), with the rights of the tenant's helm-applier, who reads every Secret there.
+func isTemplate(kind, text string) bool { return kind == "HelmRelease" && strings.Contains(text, "{{") }
+
 // isFixed tells whether a patch may not touch a field, by its name, its path or what it holds.
 func isFixed(kind, key, path string, value *yaml.Node) bool {
 	hasPrefix := func(prefix string) bool { return strings.HasPrefix(key, prefix) }

@@ -144,6 +144,12 @@ var weakeningTraefik = []guarded{
 	{"TLS passed through", "IngressRouteTCP", "", operation("add", "/spec/tls/passthrough", "true"), ": spec.tls.passthrough: a patch may not set"},
 	{"the web without TLS", "IngressRoute", "", operation("add", "/spec/entryPoints", `["web"]`), ": spec.entryPoints: a patch may not set"},
 	{"another route", "IngressRoute", "", operation("add", "/spec/routes", `[]`), ": spec.routes: a patch may not set"},
+	{"a template that reads a Secret", "HelmRelease", "traefik", operation("add", "/spec/values/deployment/podAnnotations",
+		`{"x":"{{ lookup \\"v1\\" \\"Secret\\" .Release.Namespace \\"postgres-app\\" }}"}`), "spec.values.deployment.podAnnotations.x: a patch may not set"},
+	{"a template in a key", "HelmRelease", "traefik", operation("add", "/spec/values/deployment/podAnnotations", `{"{{ .Values }}":"x"}`),
+		"spec.values.deployment.podAnnotations.{{ .Values }}: a patch may not set"},
+	{"a template in a list", "HelmRelease", "traefik", operation("add", "/spec/values/topologySpreadConstraints/0/matchLabelKeys", `["{{ .Values }}"]`),
+		"spec.values.topologySpreadConstraints.matchLabelKeys: a patch may not set"},
 	{"arguments", "HelmRelease", "traefik", operation("add", "/spec/values/additionalArguments", `["--api.insecure"]`), "spec.values.additionalArguments: a patch may not set"},
 }
 
