@@ -101,7 +101,7 @@ func TestPatchesRefused(t *testing.T) {
 		{"address of the gateway", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/loadBalancerIP","value":"192.0.2.1"}]`, Target: target("HelmRelease", "")}, "spec.values.service.loadBalancerIP: a patch may not set"},
 		{"address of a service", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/loadBalancerIP","value":"192.0.2.1"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: spec.loadBalancerIP"},
 		{"another name", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/externalName","value":"example.org"}]`, Target: target("Service", "orthweb")}, "Service/orthweb: spec.externalName"},
-		{"name of nobody", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/annotations","value":{"external-dns.alpha.kubernetes.io/hostname":"elsewhere.example.org"}}]`, Target: target("HelmRelease", "")}, "spec.values.service.annotations.external-dns.alpha.kubernetes.io/hostname: a patch may not reach outside"},
+		{"name of nobody", kustomize.Patch{Patch: `[{"op":"add","path":"/spec/values/service/annotations/external-dns.alpha.kubernetes.io~1hostname","value":"elsewhere.example.org"}]`, Target: target("HelmRelease", "")}, "spec.values.service.annotations.external-dns.alpha.kubernetes.io/hostname: a patch may not reach outside"},
 		{"address by annotation", kustomize.Patch{Patch: `[{"op":"add","path":"/metadata/annotations/metallb.io~1loadBalancerIPs","value":"192.0.2.1"}]`, Target: target("Service", "orthweb")}, "metadata.annotations.metallb.io/loadBalancerIPs"},
 		{"target of a gateway's name", kustomize.Patch{Patch: `[{"op":"add","path":"/metadata/annotations","value":{"external-dns.alpha.kubernetes.io/target":"192.0.2.1"}}]`, Target: target("Gateway", "web-gw")}, "Gateway/web-gw: metadata.annotations.external-dns.alpha.kubernetes.io/target"},
 		// The gateway's chart.
@@ -174,7 +174,7 @@ func TestPatchesAllowed(t *testing.T) {
 		},
 		{
 			"the tenant's own name", kustomize.Patch{
-				Patch:  `[{"op":"add","path":"/spec/values/service/annotations","value":{"external-dns.alpha.kubernetes.io/hostname":"mhr.orthweb.com"}}]`,
+				Patch:  `[{"op":"add","path":"/spec/values/service/annotations/external-dns.alpha.kubernetes.io~1hostname","value":"mhr.orthweb.com"}]`,
 				Target: &kustomize.Selector{Kind: "HelmRelease"},
 			},
 			"dependency/helmrelease-istio-ingress.yaml", "external-dns.alpha.kubernetes.io/hostname: mhr.orthweb.com",
