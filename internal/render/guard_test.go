@@ -145,7 +145,7 @@ var weakeningTraefik = []guarded{
 	{"the web without TLS", "IngressRoute", "", operation("add", "/spec/entryPoints", `["web"]`), ": spec.entryPoints: a patch may not set"},
 	{"another route", "IngressRoute", "", operation("add", "/spec/routes", `[]`), ": spec.routes: a patch may not set"},
 	{"a template that reads a Secret", "HelmRelease", "traefik", operation("add", "/spec/values/deployment/podAnnotations",
-		`{"x":"{{ lookup \\"v1\\" \\"Secret\\" .Release.Namespace \\"postgres-app\\" }}"}`), "spec.values.deployment.podAnnotations.x: a patch may not set"},
+		`{"x":"{{ lookup 'v1' 'Secret' .Release.Namespace 'postgres-app' }}"}`), "spec.values.deployment.podAnnotations.x: a patch may not set"},
 	{"a template in a key", "HelmRelease", "traefik", operation("add", "/spec/values/deployment/podAnnotations", `{"{{ .Values }}":"x"}`),
 		"spec.values.deployment.podAnnotations.{{ .Values }}: a patch may not set"},
 	{"a template in a list", "HelmRelease", "traefik", operation("add", "/spec/values/topologySpreadConstraints/0/matchLabelKeys", `["{{ .Values }}"]`),
