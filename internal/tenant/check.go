@@ -59,7 +59,7 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	}
 	errs = append(errs, checkOrthanc(&t.Spec.Orthanc, spec.Child("orthanc"))...)
 	errs = append(errs, checkPostgres(&t.Spec, spec.Child("postgres"))...)
-	errs = append(errs, checkQuota(&t.Spec.Quota, spec.Child("quota"))...)
+	errs = append(errs, checkQuota(&t.Spec, spec.Child("quota"))...)
 	errs = append(errs, checkSecretNames(t)...)
 	for i, h := range t.Spec.Ingress.Egress.Hosts {
 		errs = append(errs, checkHost(h.Host, spec.Child("ingress", "egress", "hosts").Index(i).Child("host"))...)
@@ -151,22 +151,44 @@ func reserved(key string) string {
 	return ""
 }
 
+// writtenSecrets are the Secrets of a tenant's namespace that cert-manager, the database's operator and Korthweb write:
+// a person's own of such a name would be written over. One that ends in a dash or dot stands for all that begin with it.
+var writtenSecrets = []string{
+	"tenant-ca", "web-tls", "dicom-tls", "modality-", "postgres-", v1alpha1.DefaultUsersSecret, "sh.helm.release.",
+}
+
 // checkSecretNames judges the names of the Secrets that a definition refers to.
 func checkSecretNames(t *v1alpha1.Tenant) field.ErrorList {
 	var errs field.ErrorList
 	for _, ref := range t.Spec.SecretRefs() {
+		at := field.NewPath(ref.Field, "name")
 		for _, reason := range validation.IsDNS1123Subdomain(ref.Name) {
-			errs = append(errs, field.Invalid(field.NewPath(ref.Field, "name"), ref.Name, reason))
+			errs = append(errs, field.Invalid(at, ref.Name, reason))
+		}
+		for _, name := range writtenSecrets {
+			isPrefix := strings.HasSuffix(name, "-") || strings.HasSuffix(name, ".")
+			if ref.Name == name || isPrefix && strings.HasPrefix(ref.Name, name) {
+				errs = append(errs, field.Invalid(at, ref.Name, "is a name of a Secret that is written for the tenant: choose another for yours"))
+			}
 		}
 	}
 	return errs
 }
 
-func checkQuota(q *v1alpha1.QuotaSpec, at *field.Path) field.ErrorList {
+// checkQuota judges the quota by itself and against what the bundle's containers ask for.
+func checkQuota(s *v1alpha1.TenantSpec, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
+	q := &s.Quota
 	for _, name := range slices.Sorted(maps.Keys(q.Hard)) {
-		if value := q.Hard[name]; value.Sign() < 0 {
+		value := q.Hard[name]
+		if value.Sign() < 0 {
 			errs = append(errs, field.Invalid(at.Child("hard").Key(string(name)), value.String(), "must not be below zero"))
+		}
+		// Under such a quota Kubernetes refuses each container without a limit, and not all of the bundle's have one.
+		resourceName, limits := strings.CutPrefix(string(name), "limits.")
+		if _, ok := q.Containers.Default[corev1.ResourceName(resourceName)]; limits && !ok {
+			errs = append(errs, field.Required(at.Child("containers", "default").Key(resourceName), fmt.Sprintf(
+				"quota.hard bounds %s, so each container needs a limit: say which by default", name)))
 		}
 	}
 	c, at := &q.Containers, at.Child("containers")
@@ -179,6 +201,21 @@ func checkQuota(q *v1alpha1.QuotaSpec, at *field.Path) field.ErrorList {
 		}{{"default", c.Default}, {"defaultRequest", c.DefaultRequest}} {
 			if value, ok := values.list[name]; ok && value.Cmp(most) > 0 {
 				errs = append(errs, field.Invalid(at.Child(values.field).Key(string(name)), value.String(), fmt.Sprintf("must not be above max, %s", most.String())))
+			}
+		}
+		for _, of := range []struct {
+			field     string
+			resources *v1alpha1.ResourceRequirements
+		}{{"spec.orthanc.resources", s.Orthanc.Resources}, {"spec.postgres.resources", s.Postgres.Resources}} {
+			if of.resources == nil {
+				continue
+			}
+			for _, list := range []map[corev1.ResourceName]resource.Quantity{of.resources.Limits, of.resources.Requests} {
+				if value, ok := list[name]; ok && value.Cmp(most) > 0 {
+					errs = append(errs, field.Invalid(at.Child("max").Key(string(name)), most.String(), fmt.Sprintf(
+						"%s asks for %s, so no pod of it could be made: allow more, or ask for less", of.field, value.String())))
+					break
+				}
 			}
 		}
 	}

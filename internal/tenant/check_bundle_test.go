@@ -60,6 +60,10 @@ func TestLoadContradictions(t *testing.T) {
 		"egress to the metadata":       {"ingress: {egress: {hosts: [{host: 169.254.169.254, port: 80}]}}", "spec.ingress.egress.hosts[0].host", "link-local"},
 		"a quota below zero":           {"quota: {hard: {pods: -1}}", "spec.quota.hard[pods]", "below zero"},
 		"a default above the most":     {"quota: {containers: {default: {memory: 2Gi}, max: {memory: 1Gi}}}", "spec.quota.containers.default[memory]", "above max, 1Gi"},
+		"a bound without default":      {"quota: {hard: {limits.memory: 64Gi}}", "spec.quota.containers.default[memory]", "each container needs a limit"},
+		"less than Orthanc asks for":   {"quota: {containers: {max: {memory: 1Gi}}}", "spec.quota.containers.max[memory]", "spec.orthanc.resources asks for 2Gi"},
+		"a Secret that is written":     {with(s3Storage, ", secretRef: {name: modality-ct}"), "spec.orthanc.storage.s3.secretRef.name", "written for the tenant"},
+		"the generated users as keys":  {with(s3Storage, ", secretRef: {name: orthanc-users}"), "spec.orthanc.storage.s3.secretRef.name", "written for the tenant"},
 		"renewal before the beginning": {"certificates: {clients: {duration: 1h, renewBefore: 2h}}", "spec.certificates.clients", "must be shorter"},
 	} {
 		t.Run(name, func(t *testing.T) {
