@@ -59,7 +59,7 @@ func TestLoadContradictions(t *testing.T) {
 		"an egress gateway of Traefik": {"ingress: {provider: Traefik, egress: {gateway: true}}", "spec.ingress.egress.gateway", "needs provider Istio"},
 		"egress to the metadata":       {"ingress: {egress: {hosts: [{host: 169.254.169.254, port: 80}]}}", "spec.ingress.egress.hosts[0].host", "link-local"},
 		"a quota below zero":           {"quota: {hard: {pods: -1}}", "spec.quota.hard[pods]", "below zero"},
-		"a default above the most":     {"quota: {containers: {default: {memory: 2Gi}, max: {memory: 1Gi}}}", "spec.quota.containers.default[memory]", "above max, 1Gi"},
+		"a default above the most":     {"quota: {containers: {default: {memory: 8Gi}, max: {memory: 4Gi}}}", "spec.quota.containers.default[memory]", "above max, 4Gi"},
 		"a bound without default":      {"quota: {hard: {limits.memory: 64Gi}}", "spec.quota.containers.default[memory]", "each container needs a limit"},
 		"less than Orthanc asks for":   {"quota: {containers: {max: {memory: 1Gi}}}", "spec.quota.containers.max[memory]", "spec.orthanc.resources asks for 2Gi"},
 		"a Secret that is written":     {with(s3Storage, ", secretRef: {name: modality-ct}"), "spec.orthanc.storage.s3.secretRef.name", "written for the tenant"},
