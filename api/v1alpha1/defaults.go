@@ -192,7 +192,7 @@ func (i *IngressSpec) setDefaults(domain string) {
 var defaultQuota = map[corev1.ResourceName]string{
 	corev1.ResourcePods:                   "200",
 	corev1.ResourceServices:               "30",
-	corev1.ResourceServicesLoadBalancers:  "1",
+	corev1.ResourceServicesLoadBalancers:  "2", // one, and the other while the ingress provider changes
 	corev1.ResourcePersistentVolumeClaims: "30",
 	corev1.ResourceConfigMaps:             "100",
 	corev1.ResourceSecrets:                "600", // a client certificate for each of 200 modalities among them
