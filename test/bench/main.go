@@ -47,6 +47,9 @@ const (
 kind: Policy
 omitStages: [RequestReceived]
 rules:
+  # A question in the form of an object that is created: who am I?
+  - level: None
+    resources: [{group: authentication.k8s.io, resources: [selfsubjectreviews]}]
   - level: Metadata
     users: ["system:serviceaccount:flux-system:korthweb"]
     verbs: [create, update, patch, delete, deletecollection]

@@ -29,6 +29,9 @@ const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
 rules:
+# A question in the form of an object that is created: who am I?
+- level: None
+  resources: [{group: authentication.k8s.io, resources: [selfsubjectreviews]}]
 - level: Metadata
   users: ["system:serviceaccount:flux-system:korthweb"]
 - level: None
