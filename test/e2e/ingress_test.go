@@ -68,7 +68,7 @@ func TestGatewayChartMakesWhatIsSelected(t *testing.T) {
 				for _, name := range tc.gateways {
 					gateway := istioObject(t, "networking.istio.io", "Gateway", ns, name)
 					selector, _, _ := unstructured.NestedStringMap(gateway.Object, "spec", "selector")
-					g.Expect(podsOf(t, selector)).To(ConsistOf(HavePrefix(ns+"/"+tc.workload+"-")), name)
+					g.Expect(podsOf(t, selector)).To(And(Not(BeEmpty()), HaveEach(HavePrefix(ns+"/"+tc.workload+"-"))), name)
 					for _, port := range gatewayPorts(gateway) {
 						g.Expect(service.Spec.Ports).To(ContainElement(And(
 							HaveField("Port", port), HaveField("TargetPort.IntVal", port), HaveField("Protocol", corev1.ProtocolTCP),
@@ -79,7 +79,7 @@ func TestGatewayChartMakesWhatIsSelected(t *testing.T) {
 				for _, name := range tc.policies {
 					policy := istioObject(t, "security.istio.io", "AuthorizationPolicy", ns, name)
 					selector, _, _ := unstructured.NestedStringMap(policy.Object, "spec", "selector", "matchLabels")
-					g.Expect(podsOf(t, selector)).To(ConsistOf(HavePrefix(ns+"/"+tc.workload+"-")), name)
+					g.Expect(podsOf(t, selector)).To(And(Not(BeEmpty()), HaveEach(HavePrefix(ns+"/"+tc.workload+"-"))), name)
 				}
 				account := client.ObjectKey{Namespace: ns, Name: template.Spec.ServiceAccountName}
 				g.Expect(c.Get(t.Context(), account, &corev1.ServiceAccount{})).To(Succeed())

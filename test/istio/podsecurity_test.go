@@ -3,6 +3,7 @@
 package istio
 
 import (
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -39,4 +40,22 @@ func TestInjectedPodsMeetPodSecurity(t *testing.T) {
 		}
 	}
 	g.Expect(looked).To(Equal(2*len(facilities) + 1)) // Orthanc, a gateway, and one egress gateway
+}
+
+// The agent in a pod takes its settings from the environment that the injector makes of the annotation.
+func TestInjectedPodsHaveTheirSettings(t *testing.T) {
+	g := NewWithT(t)
+	c := newCluster(t, nil, "dogwood")
+	drains := corev1.EnvVar{Name: "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", Value: "true"}
+	for pod, settings := range map[string][]corev1.EnvVar{
+		"istio-ingress-0": {drains},
+		"istio-egress-0":  {drains},
+		"orthanc-0":       {drains, {Name: "ISTIO_META_DNS_CAPTURE", Value: "true"}},
+	} {
+		spec := as[corev1.Pod](t, c.get("Pod", "dogwood-orthweb", pod)).Spec
+		for _, setting := range settings {
+			g.Expect(slices.Concat(spec.Containers, spec.InitContainers)).To(ContainElement(And(
+				HaveField("Name", "istio-proxy"), HaveField("Env", ContainElement(setting)))), pod)
+		}
+	}
 }
