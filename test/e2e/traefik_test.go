@@ -7,34 +7,38 @@ import (
 	"strings"
 	"testing"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// A facility with Traefik becomes Ready, with the real chart installed by helm-controller with the rights of the facility's
-// own account; what the chart makes is what the Service and the policies of the bundle select; and nothing of it is Istio's.
-func TestFacilityBehindTraefik(t *testing.T) {
+// A facility that leaves Istio for Traefik becomes Ready, with the real chart installed by helm-controller with the rights
+// of the facility's own account; what the chart makes is what the Service and the policies of the bundle select; and
+// nothing of Istio's is left.
+func TestFacilityMovesToTraefik(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
-	const name, ns = "behind-traefik", "behind-traefik-orthweb"
+	const name, ns = "to-traefik", "to-traefik-orthweb"
+	orthanc := []string{"orthanc:", "  modalities:", "  - {name: us-1, aeTitle: US1, host: us-1.example.org, port: 104}"}
+	f := newFacilities(t, shared, name, map[string]string{"tenant.yaml": tenantFile(name, orthanc...)})
+	g.Eventually(f.ready(name)).Should(Succeed())
+
 	chart := shared.charts.Traefik
-	f := newFacilities(t, shared, name, map[string]string{"tenant.yaml": tenantFile(name,
-		"orthanc:",
-		"  modalities:",
-		"  - {name: us-1, aeTitle: US1, host: us-1.example.org, port: 104}",
+	revision := f.push(map[string]string{"tenant.yaml": tenantFile(name, append(orthanc,
 		"ingress:",
 		"  provider: Traefik",
 		"  dicom: {port: 2762}",
 		"  service: {annotations: {example.org/note: '{{ .Release.Name }}'}}",
 		fmt.Sprintf("  chart: {url: %q, version: %q, insecure: true}", chart.URL, chart.Version),
-	)})
-	g.Eventually(f.ready(name)).Should(Succeed())
+	)...)})
+	g.Eventually(f.readyAt(revision, name)).Should(Succeed())
 
 	at := client.ObjectKey{Namespace: ns, Name: "traefik"}
 	deployment, service, policy := &appsv1.Deployment{}, &corev1.Service{}, &networkingv1.NetworkPolicy{}
@@ -69,9 +73,8 @@ func TestFacilityBehindTraefik(t *testing.T) {
 	g.Expect(leadTo).To(HaveLen(len(public)))
 	g.Expect(open).To(ConsistOf(leadTo))
 
-	orthanc := &networkingv1.NetworkPolicy{}
-	g.Expect(shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "orthanc-from-traefik"}, orthanc)).To(Succeed())
-	for _, rule := range orthanc.Spec.Ingress {
+	g.Expect(shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "orthanc-from-traefik"}, policy)).To(Succeed())
+	for _, rule := range policy.Spec.Ingress {
 		for _, peer := range rule.From {
 			g.Expect(peer.NamespaceSelector).To(BeNil())
 			g.Expect(inNamespace(podsOf(t, peer.PodSelector.MatchLabels), ns)).To(HaveEach(pods))
@@ -83,12 +86,18 @@ func TestFacilityBehindTraefik(t *testing.T) {
 	g.Expect(namespace.Labels).NotTo(HaveKey("istio-injection"))
 	kinds := istioKinds(t)
 	g.Expect(kinds).NotTo(BeEmpty())
-	for _, kind := range kinds {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(kind)
-		g.Expect(shared.client.List(t.Context(), list, client.InNamespace(ns))).To(Succeed())
-		g.Expect(list.Items).To(BeEmpty(), kind.Kind)
-	}
+	g.Eventually(func(g Gomega) { // Flux prunes what is no longer rendered, and Helm what it had installed
+		for _, kind := range kinds {
+			list := &unstructured.UnstructuredList{}
+			list.SetGroupVersionKind(kind)
+			g.Expect(shared.client.List(t.Context(), list, client.InNamespace(ns))).To(Succeed())
+			g.Expect(list.Items).To(BeEmpty(), kind.Kind)
+		}
+		for _, o := range []client.Object{&helmv2.HelmRelease{}, &appsv1.Deployment{}, &corev1.Service{}} {
+			err := shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "istio-ingress"}, o)
+			g.Expect(apierrors.IsNotFound(err)).To(BeTrue(), "%T: %v", o, err)
+		}
+	}).Should(Succeed())
 }
 
 // inNamespace are those of pods, named namespace/name, that are in a namespace: a Service's and a policy's selector
