@@ -121,7 +121,8 @@ func (a *apply) checkSecret(ctx context.Context, ref v1alpha1.SecretRef) error {
 }
 
 // checkUsers says what is wrong with a file of users, or "". It becomes a part of Orthanc's configuration, so it may
-// hold nothing else; and Orthanc's image puts environment variables into it in the place of $NAME.
+// hold nothing else. Orthanc's image puts environment variables into the text in the place of $NAME, and Orthanc into
+// what it has read in the place of ${NAME}.
 func checkUsers(data []byte) string {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -136,9 +137,12 @@ func checkUsers(data []byte) string {
 		if name == "" || password == "" {
 			return "has a user without a name or a password"
 		}
+		if strings.Contains(name+"\n"+password, "${") {
+			return "has ${ in a name or password, in whose place Orthanc would put an environment variable: choose another"
+		}
 	}
-	if strings.Contains(string(data), "$") {
-		return "has a $, which Orthanc's image takes for an environment variable: choose passwords without it"
+	if bytes.ContainsRune(data, '$') {
+		return `has a $, which Orthanc's image takes for an environment variable: write it as \u0024`
 	}
 	return ""
 }

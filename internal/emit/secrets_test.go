@@ -53,6 +53,7 @@ func TestSecretsThatTheDefinitionNames(t *testing.T) {
 		`{"RegisteredUsers": {"a": "hunter2"}} {}`:                              "and nothing else",
 		`{"RegisteredUsers": {"a": 2}}`:                                         "and nothing else",
 		`{"RegisteredUsers": {}}`:                                               "names no user",
+		`{"RegisteredUsers": {"a": "hunter2\u0024{PGPASSWORD}"}}`:               "has ${ in a name or password",
 		`{"RegisteredUsers": {"a": ""}}`:                                        "without a name or a password",
 		`{"RegisteredUsers": {"a": "hunter2$PGPASSWORD"}}`:                      "has a $",
 	} {
@@ -60,7 +61,7 @@ func TestSecretsThatTheDefinitionNames(t *testing.T) {
 		f.Expect(admin.Update(ctx, secret)).To(Succeed())
 		refused(problem)
 	}
-	secret.Data["users.json"] = []byte(`{"RegisteredUsers": {"a": "hunter2"}}`)
+	secret.Data["users.json"] = []byte(`{"RegisteredUsers": {"a": "hunter2\u0024"}}`)
 	f.Expect(admin.Update(ctx, secret)).To(Succeed())
 	f.Expect(apply()).To(Succeed())
 	f.Expect(admin.Get(ctx, kustomizationKey, &kustomizev1.Kustomization{})).To(Succeed())

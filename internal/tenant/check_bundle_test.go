@@ -31,6 +31,7 @@ func TestLoadContradictions(t *testing.T) {
 	for name, tc := range map[string]struct{ spec, field, text string }{
 		"replicas and autoscaler":      {"orthanc: {replicas: 2, autoscaling: {maxReplicas: 3}}", "spec.orthanc", "exclude each other"},
 		"one AE title twice":           {"orthanc: {modalities: [" + modality("a", "CT", "a.b") + ", " + modality("b", " CT ", "b.b") + "]}", "spec.orthanc.modalities[1].aeTitle", "is the AE title of modality a too"},
+		"one AE title in other case":   {"orthanc: {modalities: [" + modality("a", "CT", "a.b") + ", " + modality("b", "ct", "b.b") + "]}", "spec.orthanc.modalities[1].aeTitle", "is the AE title of modality a too"},
 		"one modality twice":           {"orthanc: {modalities: [" + modality("a", "CT", "a.b") + ", " + modality("a", "MR", "b.b") + "]}", "spec.orthanc.modalities[1]", "Duplicate value"},
 		"a modality at the pod":        {"orthanc: {modalities: [" + modality("a", "CT", "127.0.0.1") + "]}", "spec.orthanc.modalities[0].host", "name the other machine"},
 		"a modality at the metadata":   {"orthanc: {modalities: [" + modality("a", "CT", "169.254.169.254") + "]}", "spec.orthanc.modalities[0].host", "link-local"},

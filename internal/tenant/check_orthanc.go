@@ -25,12 +25,13 @@ func checkOrthanc(o *v1alpha1.OrthancSpec, at *field.Path) field.ErrorList {
 }
 
 // checkModalities refuses an AE title that two modalities have: Orthanc takes who calls by it for one of them, with that
-// one's permissions. Spaces around a title do not count (DICOM PS3.5, section 6.2).
+// one's permissions. Spaces around a title do not count (DICOM PS3.5, section 6.2), nor does its case to Orthanc, unless
+// its option StrictAetComparison is set.
 func checkModalities(modalities []v1alpha1.Modality, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	holders := map[string]string{}
 	for i, m := range modalities {
-		title := strings.TrimSpace(string(m.AETitle))
+		title := strings.ToUpper(strings.TrimSpace(string(m.AETitle)))
 		if holder, taken := holders[title]; taken {
 			errs = append(errs, field.Invalid(at.Index(i).Child("aeTitle"), string(m.AETitle), fmt.Sprintf(
 				"is the AE title of modality %s too: Orthanc knows who is calling by it, so give each modality its own", holder)))
