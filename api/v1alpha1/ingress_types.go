@@ -111,7 +111,7 @@ type DICOMIngress struct {
 	// Port that modalities connect to, 11112 by default (registered for DICOM, IANA "dicom").
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
-	// +kubebuilder:validation:XValidation:rule="!(self in [80, 443, 15021])",message="ports 80, 443 and 15021 are the gateway's own"
+	// +kubebuilder:validation:XValidation:rule="!(self in [80, 443]) && !(self >= 15000 && self <= 15090)",message="ports 80, 443 and 15000 to 15090 are the gateway's own"
 	// +optional
 	Port int32 `json:"port,omitempty"`
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -39,6 +40,10 @@ func checkModalities(modalities []v1alpha1.Modality, at *field.Path) field.Error
 			holders[title] = m.Name
 		}
 		errs = append(errs, checkHost(m.Host, at.Index(i).Child("host"))...)
+		// The schema says so too, but has not always: a Tenant may be older than it.
+		for _, reason := range validation.IsDNS1123Label(m.Name) {
+			errs = append(errs, field.Invalid(at.Index(i).Child("name"), m.Name, reason))
+		}
 	}
 	return errs
 }

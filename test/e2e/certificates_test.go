@@ -112,7 +112,7 @@ func (c *certificates) testCA(t *testing.T) {
 	g.Expect(ca.leaf.ExtKeyUsage).To(BeEmpty())
 	g.Expect(ca.leaf.CheckSignatureFrom(ca.leaf)).To(Succeed())
 	g.Expect(ca.lifetime()).To(Equal(87600 * hour))
-	g.Expect(ca.pair.PrivateKey.(*rsa.PrivateKey).N.BitLen()).To(Equal(3072))
+	g.Expect(ca.pair.PrivateKey.(*rsa.PrivateKey).N.BitLen()).To(Equal(4096))
 	other := c.read(t, certClinic, "tenant-ca")
 	g.Expect(other.leaf.PublicKey).NotTo(Equal(ca.leaf.PublicKey))
 }
