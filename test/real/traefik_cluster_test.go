@@ -6,6 +6,7 @@ package real
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -196,7 +197,7 @@ func (c *cluster) startTraefik(t *testing.T, r *rendered) *traefik {
 		if resp.StatusCode != http.StatusOK {
 			err = fmt.Errorf("the readiness probe gets %s", resp.Status)
 		}
-		return err
+		return errors.Join(err, resp.Body.Close())
 	}).WithTimeout(patience).WithPolling(poll).Should(Succeed(), tr.running.tail)
 	return tr
 }

@@ -23,6 +23,8 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -191,6 +193,20 @@ func TestStudyThroughTraefik(t *testing.T) {
 		g.Expect(south.dicom(t, "echoscu", nil)).NotTo(Succeed(), "still without TLS")
 		g.Expect(north.dicom(t, "echoscu", []string{"+tla", "+cf", north.web.ca()})).NotTo(Succeed(), "the other tenant's")
 	})
+	t.Run("without the CA of client certificates nobody is let in", func(t *testing.T) {
+		g := NewWithT(t)
+		option := &unstructured.Unstructured{}
+		option.SetAPIVersion("traefik.io/v1alpha1")
+		option.SetKind("TLSOption")
+		option.SetNamespace(north.tenant.Spec.Namespace)
+		option.SetName("dicom")
+		g.Expect(c.admin.Patch(t.Context(), option, client.RawPatch(types.MergePatchType,
+			[]byte(`{"spec":{"clientAuth":{"secretNames":["gone"]}}}`)))).To(Succeed())
+		g.Eventually(func() error { return north.dicom(t, "echoscu", north.withCertificate(north.modality)) }).
+			WithTimeout(patience).WithPolling(poll).ShouldNot(Succeed())
+		g.Expect(north.dicom(t, "echoscu", []string{"+tla", "+cf", north.web.ca()})).NotTo(Succeed())
+		g.Expect(north.dicom(t, "echoscu", nil)).NotTo(Succeed())
+	})
 }
 
 func (s *site) takesStudies(t *testing.T, other *site) {
@@ -256,7 +272,7 @@ func (s *site) alert(t *testing.T, options []string) error {
 	}
 	conn, err := tls.Dial("tcp", s.address(t, s.tenant.Spec.Ingress.DICOM.Port), config)
 	g.Expect(err).NotTo(HaveOccurred())
-	defer conn.Close()
+	defer func() { g.Expect(conn.Close()).To(Succeed()) }()
 	g.Expect(conn.SetDeadline(time.Now().Add(patience))).To(Succeed())
 	_, err = conn.Read(make([]byte, 1))
 	return err
@@ -287,7 +303,7 @@ func (s *site) servesItsHost(t *testing.T, other *site) {
 	})
 	t.Run("the other tenant's host is not served", func(t *testing.T) {
 		g := NewWithT(t)
-		_, err := s.https.Get("https://" + other.host() + "/system")
+		_, _, _, err := s.try(http.MethodGet, "https://"+other.host()+"/system", "", "", "")
 		g.Expect(err).To(MatchError(ContainSubstring("certificate is valid for " + string(s.tenant.Spec.Ingress.DICOM.Host))))
 		status, _, _ := s.do(t, http.MethodGet, "http://"+other.host()+"/system", "", "", "")
 		g.Expect(status).To(Equal(http.StatusNotFound))
