@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,10 +56,16 @@ func TestVariants(t *testing.T) {
 		for _, s := range sets {
 			t.Run(s.variant, func(t *testing.T) {
 				t.Parallel()
-				s.apply(gomega(t), t, env)
+				g := gomega(t)
+				g.Expect(s.apply(g, t, env)).To(BeEmpty())
 			})
 		}
 	})
+	// That nothing was complained of means something only if it would have been.
+	g.Expect(broken(g).apply(g, t, env)).To(ConsistOf(
+		ContainSubstring("Service orthweb: failed to create typed patch object"),
+		ContainSubstring(`Deployment orthanc: warning: would violate PodSecurity "restricted:latest": runAsNonRoot != true`),
+	))
 	t.Run("pods", func(t *testing.T) {
 		g := gomega(t)
 		g.Eventually(func(g Gomega) {
@@ -66,19 +73,35 @@ func TestVariants(t *testing.T) {
 			g.Expect(env.client.List(t.Context(), &deployments)).To(Succeed())
 			g.Expect(len(deployments.Items)).To(BeNumerically(">", 50))
 			for _, d := range deployments.Items {
+				if d.Namespace == brokenNamespace {
+					continue
+				}
 				what := fmt.Sprintf("Deployment %s/%s: %v", d.Namespace, d.Name, d.Status.Conditions)
 				g.Expect(d.Status.ObservedGeneration).To(Equal(d.Generation), what)
 				g.Expect(d.Status.Replicas).To(Equal(ptr.Deref(d.Spec.Replicas, 1)), what)
 			}
 		}).Should(Succeed())
-		var events corev1.EventList
-		g.Expect(env.client.List(t.Context(), &events)).To(Succeed())
-		for _, e := range events.Items {
-			// A new quota takes a moment until it is counted, and nothing is let in before.
-			if e.Reason == "FailedCreate" && !strings.Contains(e.Message, "status unknown for quota") {
-				t.Errorf("%s %s/%s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Namespace, e.InvolvedObject.Name, e.Message)
+		rejected := func(g Gomega) (ours, broken []string) {
+			var events corev1.EventList
+			g.Expect(env.client.List(t.Context(), &events)).To(Succeed())
+			for _, e := range events.Items {
+				switch message := e.Namespace + ": " + e.Message; {
+				case e.Reason != "FailedCreate":
+				case e.Namespace == brokenNamespace:
+					broken = append(broken, message)
+				// A new quota takes a moment until it is counted, and nothing is let in before.
+				case !strings.Contains(e.Message, "status unknown for quota"):
+					ours = append(ours, message)
+				}
 			}
+			return ours, broken
 		}
+		g.Eventually(func(g Gomega) {
+			_, broken := rejected(g)
+			g.Expect(broken).To(ContainElement(ContainSubstring(`violates PodSecurity "restricted:latest": runAsNonRoot != true`)))
+		}).Should(Succeed())
+		ours, _ := rejected(g)
+		g.Expect(ours).To(BeEmpty())
 	})
 	t.Run("charts", func(t *testing.T) {
 		g := gomega(t)
@@ -102,6 +125,33 @@ func TestVariants(t *testing.T) {
 			g.Expect(installed[name]).To(BeNumerically(">", 0), name)
 		}
 	})
+}
+
+// brokenNamespace is where a bundle is applied that nobody would render.
+const brokenNamespace = "broken-orthweb"
+
+// broken returns objects, one with a field that Kubernetes does not know and one whose pods may be root.
+func broken(g *WithT) objectSet {
+	r, err := render.New(bundles.FS)
+	g.Expect(err).NotTo(HaveOccurred())
+	s := objectSet{tenant: variants.All()[0].Tenant("broken")}
+	b, err := r.Render(s.tenant)
+	g.Expect(err).NotTo(HaveOccurred())
+	for _, o := range objectsOf(b) {
+		u := &unstructured.Unstructured{}
+		g.Expect(yaml.Unmarshal(o.YAML(), &u.Object)).To(Succeed())
+		switch o.Kind {
+		case "ServiceAccount":
+		case "Service":
+			u.Object["automountServiceAccountToken"] = false
+		case "Deployment":
+			unstructured.RemoveNestedField(u.Object, "spec", "template", "spec", "securityContext", "runAsNonRoot")
+		default:
+			continue
+		}
+		s.objects = append(s.objects, u)
+	}
+	return s
 }
 
 // objectSet are objects of a variant that no variant before it has.
@@ -138,8 +188,8 @@ func objectSets(g *WithT, charts *stack.ChartRegistry) []objectSet {
 		b, err := r.Render(s.tenant)
 		g.Expect(err).NotTo(HaveOccurred(), v.Name)
 		for _, o := range objectsOf(b) {
-			// Pods need what bounds them, and a release its chart, in any case.
-			needed := o.Kind == "ResourceQuota" || o.Kind == "LimitRange" || o.Kind == "OCIRepository"
+			// Pods need their account and what bounds them, and a release its chart, in any case.
+			needed := slices.Contains([]string{"ResourceQuota", "LimitRange", "ServiceAccount", "OCIRepository"}, o.Kind)
 			if i >= len(whole) && !isNew[o.Kind+"/"+o.Name] && !needed {
 				continue
 			}
@@ -183,8 +233,8 @@ func objectsOf(b *render.Bundle) []render.Object {
 	return out
 }
 
-// apply applies the set as the tenant's applier, each object once.
-func (s objectSet) apply(g *WithT, t *testing.T, env *environment) {
+// apply applies the set as the tenant's applier, each object once, and returns what the apiserver finds wrong with it.
+func (s objectSet) apply(g *WithT, t *testing.T, env *environment) (problems []string) {
 	tenant := s.tenant
 	for _, o := range []client.Object{
 		emit.Namespace(tenant),
@@ -223,12 +273,13 @@ func (s objectSet) apply(g *WithT, t *testing.T, env *environment) {
 		_, err = c.Resource(mapping.Resource).Namespace(o.GetNamespace()).Patch(t.Context(), o.GetName(), types.ApplyPatchType, body,
 			metav1.PatchOptions{FieldManager: "kustomize-controller", Force: ptr.To(true), FieldValidation: metav1.FieldValidationStrict})
 		if err != nil {
-			t.Errorf("%s %s: %v", kind.Kind, o.GetName(), err)
+			problems = append(problems, fmt.Sprintf("%s %s: %v", kind.Kind, o.GetName(), err))
 		}
 		for _, text := range warned.take() {
-			t.Errorf("%s %s: warning: %s", kind.Kind, o.GetName(), text)
+			problems = append(problems, fmt.Sprintf("%s %s: warning: %s", kind.Kind, o.GetName(), text))
 		}
 	}
+	return problems
 }
 
 // warnings keeps what the apiserver warns of.
