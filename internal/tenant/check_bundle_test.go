@@ -110,7 +110,7 @@ func TestLoadConfig(t *testing.T) {
 func TestOwnedOptions(t *testing.T) {
 	g := NewWithT(t)
 	count := 0
-	g.Expect(fs.WalkDir(bundles.FS, ".", func(name string, d fs.DirEntry, err error) error {
+	g.Expect(fs.WalkDir(bundles.FS, ".", func(name string, _ fs.DirEntry, err error) error {
 		if err != nil || path.Ext(name) != ".json" {
 			return err
 		}
