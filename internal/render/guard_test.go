@@ -5,13 +5,15 @@ package render_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/fluxcd/pkg/apis/kustomize"
 	. "github.com/onsi/gomega"
 
-	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/render"
+	"github.com/digihunch/korthweb/test/variants"
 )
 
 // guarded is a patch of one object, and what is said of it where it is refused.
@@ -42,7 +44,7 @@ func operation(op, path, value string) string {
 	return fmt.Sprintf(`[{"op":%q,"path":%q,"value":%s}]`, op, path, value)
 }
 
-// weakening are patches that take a security setting away, of a tenant that is reached through Istio.
+// weakening are patches that take a security setting away, of the default: Istio and CloudNativePG.
 var weakening = []guarded{
 	// Pods.
 	pods("may be root", "remove", "/securityContext/runAsNonRoot", "", "Pod Security level restricted: runAsNonRoot != true"),
@@ -108,7 +110,7 @@ var weakening = []guarded{
 	{"a sidecar of Traefik's chart", "HelmRelease", "istio-ingress", operation("add", "/spec/values/deployment", `{"additionalContainers":[{}]}`), "spec.values.deployment.additionalContainers"},
 	{"variables of the gateway", "HelmRelease", "istio-ingress", operation("add", "/spec/values/env", `{"A":"b"}`), "spec.values.env.A"},
 	{"ports of the gateway", "HelmRelease", "istio-ingress", operation("remove", "/spec/values/service/ports/0", ""), "spec.values.service.ports: a patch may not set"},
-	{"type of the gateway's service", "HelmRelease", "istio-ingress", operation("replace", "/spec/values/service/type", `"LoadBalancer"`), "spec.values.service.type: a patch may not set"},
+	{"type of the gateway's service", "HelmRelease", "istio-ingress", operation("replace", "/spec/values/service/type", `"NodePort"`), "spec.values.service.type: a patch may not set"},
 	{"no values", "HelmRelease", "istio-ingress", operation("remove", "/spec/values", ""), "a patch may not remove"},
 	{"text for values", "HelmRelease", "istio-ingress", operation("replace", "/spec/values", `"x"`), "spec.values: a patch may not set"},
 	{"no templates of the injector", "HelmRelease", "istio-ingress", operation("add", "/spec/values/podAnnotations", `{"inject.istio.io/templates":"x"}`), "spec.values.podAnnotations.inject.istio.io/templates: a patch may not set"},
@@ -153,19 +155,45 @@ var weakeningTraefik = []guarded{
 	{"arguments", "HelmRelease", "traefik", operation("add", "/spec/values/additionalArguments", `["--api.insecure"]`), "spec.values.additionalArguments: a patch may not set"},
 }
 
+// weakeningDatabase are patches that take a security setting of Bitnami's chart away.
+var weakeningDatabase = []guarded{
+	{"a database without TLS", "HelmRelease", "postgres", operation("replace", "/spec/values/postgresql/tls/enabled", "false"), "HelmRelease/postgres: spec.values.postgresql.tls.enabled: a patch may not set"},
+	{"passwords of its own", "HelmRelease", "postgres", operation("remove", "/spec/values/postgresql/existingSecret", ""), "spec.values.postgresql.existingSecret: a patch may not remove"},
+	{"a password as text", "HelmRelease", "postgres", operation("add", "/spec/values/pgpool/adminPassword", `"x"`), "spec.values.pgpool.adminPassword: a patch may not set"},
+	{"the superuser", "HelmRelease", "postgres", operation("replace", "/spec/values/postgresql/username", `"postgres"`), "spec.values.postgresql.username: a patch may not set"},
+	{"a script", "HelmRelease", "postgres", operation("add", "/spec/values/postgresql/initdbScripts/x.sh", `"id"`), "spec.values.postgresql.initdbScripts.x.sh: a patch may not set"},
+	{"a sidecar of the database", "HelmRelease", "postgres", operation("add", "/spec/values/postgresql/sidecars", `[{}]`), "spec.values.postgresql.sidecars: a patch may not set"},
+	{"a policy of the chart's own", "HelmRelease", "postgres", operation("replace", "/spec/values/postgresql/networkPolicy/enabled", "true"), "spec.values.postgresql.networkPolicy.enabled: a patch may not set"},
+}
+
+// weakeningBackup are patches of where backups go.
+var weakeningBackup = []guarded{
+	{"another tenant's backups", "ObjectStore", "", operation("replace", "/spec/configuration/destinationPath", `"s3://backups/bhs"`), "spec.configuration.destinationPath: a patch may not set"},
+	{"no archive", "Cluster", "postgres", operation("replace", "/spec/plugins", `[]`), "Cluster/postgres: spec.plugins: a patch may not set"},
+}
+
+// weakeningEgress are patches of what leaves the mesh.
+var weakeningEgress = []guarded{
+	{"a host to reach", "ServiceEntry", "", operation("add", "/spec/hosts/-", `"elsewhere.example.org"`), "a patch may not touch any ServiceEntry: choose a target that does not match it; hosts to reach go into spec.ingress.egress.hosts"},
+	{"no mutual TLS to the gateway", "DestinationRule", "", operation("replace", "/spec/subsets", `[]`), ": spec.subsets: a patch may not set"},
+	{"a certificate of the client's", "DestinationRule", "", operation("add", "/spec/trafficPolicy", `{"tls":{"mode":"DISABLE"}}`), ": spec.trafficPolicy.tls.mode: a patch may not set"},
+}
+
+// weakeningOf are the patches by the variant that they are tried on.
+var weakeningOf = map[string][]guarded{
+	"default": weakening, "traefik": weakeningTraefik, "bitnami": weakeningDatabase, "backup": weakeningBackup,
+	"egress-gateway+peers": weakeningEgress,
+}
+
 func TestWeakeningRefused(t *testing.T) {
 	r := newRenderer(t)
-	for provider, cases := range map[v1alpha1.IngressProvider][]guarded{
-		v1alpha1.IstioIngress: weakening, v1alpha1.TraefikIngress: weakeningTraefik,
-	} {
-		tenant := &v1alpha1.Tenant{}
-		tenant.Name, tenant.Spec.Domain, tenant.Spec.Ingress.Provider = "mhr", "mhr.orthweb.com", provider
-		tenant.Spec.Ingress.Service.Type = "ClusterIP"
-		tenant.SetDefaults()
-		for _, tc := range cases {
-			t.Run(string(provider)+"/"+tc.name, func(t *testing.T) {
+	var names []string
+	for _, v := range variants.All() {
+		names = append(names, v.Name)
+		for _, tc := range weakeningOf[v.Name] {
+			t.Run(v.Name+"/"+tc.name, func(t *testing.T) {
 				g := NewWithT(t)
-				tenant := tenant.DeepCopy()
+				tenant := v.Tenant("mhr")
 				tenant.Spec.Patches = []kustomize.Patch{tc.patch()}
 				_, err := r.Render(tenant)
 				g.Expect(err).To(MatchError(ContainSubstring(tc.message)))
@@ -175,6 +203,7 @@ func TestWeakeningRefused(t *testing.T) {
 			})
 		}
 	}
+	NewWithT(t).Expect(names).To(ContainElements(slices.Collect(maps.Keys(weakeningOf))))
 }
 
 // TestTuningAllowed shows what is left to patches where security settings are near.
