@@ -42,6 +42,7 @@ type mistake struct {
 func TestMistakes(t *testing.T) {
 	NewWithT(t).Expect(renderAll()).To(Succeed())
 	t.Logf("%d variants, %d different objects", len(allBundles), len(decoded))
+	t.Run("tenants as copied folders", tenantsAsCopies)
 	for _, m := range slices.Concat(orthancMistakes, accessMistakes, databaseMistakes, certificateMistakes, fluxMistakes) {
 		t.Run(m.name, func(t *testing.T) {
 			g := NewWithT(t)
