@@ -51,7 +51,7 @@ type OrthancSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
 	// +optional
-	Plugins []Plugin `json:"plugins,omitempty"`
+	Plugins []Plugin `json:"plugins,omitzero"`
 
 	// Storage is where DICOM instances are kept.
 	// +optional
@@ -160,11 +160,11 @@ type Modality struct {
 	Port int32 `json:"port"`
 
 	// Permissions are the DICOM services that the modality may ask Orthanc for, Echo and Store by default: what a
-	// scanner needs. A workstation needs Find and Move (or Get) too.
+	// scanner needs. A workstation needs Find and Move (or Get) too. An empty list is none: what is only sent to.
 	// +kubebuilder:validation:MaxItems=7
 	// +listType=set
 	// +optional
-	Permissions []Permission `json:"permissions,omitempty"`
+	Permissions []Permission `json:"permissions,omitzero"`
 }
 
 // Permission is a DICOM service of Orthanc that a modality may use: C-ECHO, C-STORE, C-FIND, C-FIND of the modality
@@ -223,6 +223,8 @@ type OrthancStorageSpec struct {
 }
 
 // S3Spec is a bucket of S3, or of what speaks its protocol.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.endpoint) || !self.region.startsWith('cn-')",fieldPath=".region",message="in China AWS has other hosts: name the endpoint"
 type S3Spec struct {
 	// Bucket that the instances are kept in. It cannot be changed.
 	// +kubebuilder:validation:MinLength=3
@@ -240,6 +242,7 @@ type S3Spec struct {
 	Region string `json:"region"`
 
 	// Endpoint is the URL of a service other than AWS, such as https://minio.example.com:9000.
+	// +kubebuilder:validation:XValidation:rule="!self.matches('amazonaws[.]com')",message="an endpoint of AWS follows from the region: leave it out"
 	// +optional
 	Endpoint EndpointURL `json:"endpoint,omitempty"`
 
@@ -250,7 +253,7 @@ type S3Spec struct {
 
 	// RootPath is put before the names of all objects in the bucket. It cannot be changed.
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9][-_./A-Za-z0-9]*$')",message="a rootPath is letters, digits, '-', '_', '.' and '/', and begins with a letter or digit"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9][-_.A-Za-z0-9]*(/[A-Za-z0-9][-_.A-Za-z0-9]*)*$')",message="a rootPath is names of letters, digits, '-', '_' and '.', each beginning with a letter or digit, with '/' between them"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="rootPath is immutable: the images that are stored would be left behind"
 	// +optional
 	RootPath string `json:"rootPath,omitempty"`

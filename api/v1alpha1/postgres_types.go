@@ -79,7 +79,7 @@ type BackupSpec struct {
 
 	// DestinationPath is where in S3 the backups go, such as s3://backups/bhs. No two tenants may share one.
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self.matches('^s3://[a-z0-9][-.a-z0-9]+[a-z0-9](/[-_.A-Za-z0-9]+)*$')",message="a destinationPath is s3://, a bucket and maybe a path, such as s3://backups/bhs"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^s3://[a-z0-9][-.a-z0-9]+[a-z0-9](/[A-Za-z0-9][-_.A-Za-z0-9]*)*$')",message="a destinationPath is s3://, a bucket and maybe a path, such as s3://backups/bhs"
 	// +required
 	DestinationPath string `json:"destinationPath"`
 
@@ -117,9 +117,11 @@ type ExternalPostgresSpec struct {
 	// +optional
 	Port int32 `json:"port,omitempty"`
 
-	// Database is the name of the database, orthanc by default.
+	// Database is the name of the database, orthanc by default. It cannot be changed, while host and port can: the
+	// same database may move to another server.
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][-A-Za-z0-9_]*$')",message="a database's name is letters, digits, '-' and '_', beginning with a letter or '_'"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database is immutable: the index of the images would be left behind in the other one"
 	// +optional
 	Database string `json:"database,omitempty"`
 

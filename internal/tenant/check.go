@@ -61,6 +61,12 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	errs = append(errs, checkPostgres(&t.Spec, spec.Child("postgres"))...)
 	errs = append(errs, checkQuota(&t.Spec, spec.Child("quota"))...)
 	errs = append(errs, checkSecretNames(t)...)
+	if s3 := t.Spec.Orthanc.Storage.S3; s3 != nil {
+		errs = append(errs, checkEndpoint(s3.Endpoint, spec.Child("orthanc", "storage", "s3", "endpoint"))...)
+	}
+	if b := t.Spec.Postgres.Backup; b != nil {
+		errs = append(errs, checkEndpoint(b.Endpoint, spec.Child("postgres", "backup", "endpoint"))...)
+	}
 	for i, h := range t.Spec.Ingress.Egress.Hosts {
 		errs = append(errs, checkHost(h.Host, spec.Child("ingress", "egress", "hosts").Index(i).Child("host"))...)
 	}

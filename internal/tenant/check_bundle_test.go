@@ -36,6 +36,16 @@ func TestLoadContradictions(t *testing.T) {
 		"a modality at the pod":        {"orthanc: {modalities: [" + modality("a", "CT", "127.0.0.1") + "]}", "spec.orthanc.modalities[0].host", "name the other machine"},
 		"a modality at the metadata":   {"orthanc: {modalities: [" + modality("a", "CT", "169.254.169.254") + "]}", "spec.orthanc.modalities[0].host", "link-local"},
 		"a modality at no address":     {"orthanc: {modalities: [" + modality("a", "CT", "0.0.0.0") + "]}", "spec.orthanc.modalities[0].host", "unspecified"},
+		"a modality with its port":     {"orthanc: {modalities: [" + modality("a", "CT", "ct.example.com:104") + "]}", "spec.orthanc.modalities[0].host", "without a port"},
+		"a modality of four numbers":   {"orthanc: {modalities: [" + modality("a", "CT", "10.0.0.300") + "]}", "spec.orthanc.modalities[0].host", "DNS name or an IP address"},
+		"a modality at two numbers":    {"orthanc: {modalities: [" + modality("a", "CT", "127.1") + "]}", "spec.orthanc.modalities[0].host", "DNS name or an IP address"},
+		"metadata of AWS over IPv6":    {"ingress: {egress: {hosts: [{host: 'fd00:ec2:0::254', port: 80}]}}", "spec.ingress.egress.hosts[0].host", "serves the machine's credentials"},
+		"metadata of Azure":            {"ingress: {egress: {hosts: [{host: 168.63.129.16, port: 80}]}}", "spec.ingress.egress.hosts[0].host", "serves the machine's credentials"},
+		"metadata as S3":               {with(s3Storage, ", endpoint: 'https://169.254.169.254:80'"), "spec.orthanc.storage.s3.endpoint", "link-local"},
+		"S3 at no port":                {with(s3Storage, ", endpoint: 'https://minio.example.com:99999'"), "spec.orthanc.storage.s3.endpoint", "1 to 65535"},
+		"S3 of AWS by name":            {with(s3Storage, ", endpoint: 'https://s3.eu-central-1.amazonaws.com'"), "spec.orthanc.storage.s3.endpoint", "leave it out"},
+		"S3 in China":                  {"orthanc: {storage: {type: S3, s3: {bucket: images, region: cn-north-1}}}", "spec.orthanc.storage.s3.region", "name the endpoint"},
+		"out of the bucket's path":     {with(s3Storage, ", rootPath: x/../../other"), "spec.orthanc.storage.s3.rootPath", "each beginning with a letter"},
 		"a modality at localhost":      {"orthanc: {modalities: [" + modality("a", "CT", "LOCALHOST") + "]}", "spec.orthanc.modalities[0].host", "the pod itself"},
 		"an unknown permission":        {"orthanc: {modalities: [{name: a, aeTitle: A, host: a.b, port: 104, permissions: [Delete]}]}", "spec.orthanc.modalities[0].permissions[0]", "Echo"},
 		"an unknown plugin":            {"orthanc: {plugins: [python]}", "spec.orthanc.plugins[0]", "dicom-web"},
@@ -89,6 +99,12 @@ func TestLoadConfig(t *testing.T) {
 		"a variable":               {"{DicomWeb: {Root: '${PGPASSWORD}'}}", "spec.orthanc.config", "environment variable"},
 		"a variable in a key":      {"{'${PGPASSWORD}': 1}", "spec.orthanc.config", "environment variable"},
 		"more than there may be":   {"{A: " + strings.Repeat("x", 64<<10) + "}", "spec.orthanc.config", "65536"},
+		"a file of the pod":        {"{OrthancExplorer2: {CustomCssPath: /proc/self/environ}}", "spec.orthanc.config[OrthancExplorer2].CustomCssPath", "credentials"},
+		"by a relative path":       {"{Anything: [{Path: ../../../tmp/orthanc.json}]}", "spec.orthanc.config[Anything][0].Path", "credentials"},
+		"a plugin by its section":  {"{OHIF: {}}", "spec.orthanc.config[OHIF]", "list it in spec.orthanc.plugins"},
+		"another plugin":           {"{Authorization: {}}", "spec.orthanc.config[Authorization]", "does not know"},
+		"passwords of others":      {"{DicomWeb: {Servers: {x: [a, b, c]}}}", "spec.orthanc.config[DicomWeb].Servers", "in git"},
+		"peers":                    {"{OrthancPeers: {}}", "spec.orthanc.config[OrthancPeers]", "in git"},
 		"what Korthweb says":       {"{StableAge: 60}", "", ""},
 		"a section and its values": {"{DicomWeb: {StudiesMetadata: MainDicomTags}, StableAge: 60}", "", ""},
 	} {
@@ -135,28 +151,30 @@ func TestOwnedOptions(t *testing.T) {
 func TestLoadChanges(t *testing.T) {
 	volume := "orthanc: {storage: {size: 100Gi}}"
 	for name, tc := range map[string]struct{ was, now, field, text string }{
-		"volume to S3":              {volume, with(s3Storage, ""), "spec.orthanc.storage.type", "left behind"},
-		"default to database":       {"", "orthanc: {storage: {type: Database}}", "spec.orthanc.storage.type", "left behind"},
-		"S3 to default":             {with(s3Storage, ""), "", "spec.orthanc.storage.type", "left behind"},
-		"another bucket":            {with(s3Storage, ""), strings.Replace(with(s3Storage, ""), "images", "others", 1), "spec.orthanc.storage.s3.bucket", "left behind"},
-		"a path in the bucket":      {with(s3Storage, ""), with(s3Storage, ", rootPath: x"), "spec.orthanc.storage.s3.rootPath", "left behind"},
-		"another path":              {with(s3Storage, ", rootPath: z"), with(s3Storage, ", rootPath: x"), "spec.orthanc.storage.s3.rootPath", "left behind"},
-		"a smaller volume":          {volume, "orthanc: {storage: {size: 99Gi}}", "spec.orthanc.storage.size", "cannot shrink"},
-		"back to a smaller one":     {"orthanc: {storage: {size: 200Gi}}", "", "spec.orthanc.storage.size", "cannot shrink"},
-		"another storage class":     {"orthanc: {storage: {className: fast}}", "orthanc: {storage: {className: slow}}", "spec.orthanc.storage.className", "immutable"},
-		"a storage class":           {"", "orthanc: {storage: {className: slow}}", "spec.orthanc.storage.className", "immutable"},
-		"another access mode":       {"", "orthanc: {storage: {accessMode: ReadWriteOnce}}", "spec.orthanc.storage.accessMode", "immutable"},
-		"another provider":          {"", with(external, ""), "spec.postgres.provider", "left behind"},
-		"back to the operator":      {"postgres: {provider: Bitnami}", "", "spec.postgres.provider", "left behind"},
-		"a smaller database":        {"postgres: {storage: {size: 20Gi}}", "postgres: {storage: {size: 10Gi}}", "spec.postgres.storage.size", "cannot shrink"},
-		"a larger Bitnami database": {"postgres: {provider: Bitnami}", "postgres: {provider: Bitnami, storage: {size: 20Gi}}", "spec.postgres.storage.size", "immutable with provider Bitnami"},
-		"another namespace":         {"", "namespace: elsewhere", "spec.namespace", "immutable"},
-		"a larger volume":           {volume, "orthanc: {storage: {size: 0.5Ti}}", "", ""},
-		"the same in other words":   {volume, "orthanc: {storage: {type: Volume, size: 102400Mi, accessMode: ReadWriteMany}}", "", ""},
-		"another key for S3":        {with(s3Storage, ""), with(s3Storage, ", secretRef: {name: s3}"), "", ""},
-		"another server":            {with(external, ""), strings.Replace(with(external, ""), "pg.", "pg2.", 1), "", ""},
-		"more of everything":        {"", "orthanc: {replicas: 3, plugins: [dicom-web]}", "", ""},
-		"another ingress provider":  {"", "ingress: {provider: Traefik}", "", ""},
+		"volume to S3":                    {volume, with(s3Storage, ""), "spec.orthanc.storage.type", "left behind"},
+		"default to database":             {"", "orthanc: {storage: {type: Database}}", "spec.orthanc.storage.type", "left behind"},
+		"S3 to default":                   {with(s3Storage, ""), "", "spec.orthanc.storage.type", "left behind"},
+		"another bucket":                  {with(s3Storage, ""), strings.Replace(with(s3Storage, ""), "images", "others", 1), "spec.orthanc.storage.s3.bucket", "left behind"},
+		"a path in the bucket":            {with(s3Storage, ""), with(s3Storage, ", rootPath: x"), "spec.orthanc.storage.s3.rootPath", "left behind"},
+		"another path":                    {with(s3Storage, ", rootPath: z"), with(s3Storage, ", rootPath: x"), "spec.orthanc.storage.s3.rootPath", "left behind"},
+		"a smaller volume":                {volume, "orthanc: {storage: {size: 99Gi}}", "spec.orthanc.storage.size", "cannot shrink"},
+		"back to a smaller one":           {"orthanc: {storage: {size: 200Gi}}", "", "spec.orthanc.storage.size", "cannot shrink"},
+		"another storage class":           {"orthanc: {storage: {className: fast}}", "orthanc: {storage: {className: slow}}", "spec.orthanc.storage.className", "immutable"},
+		"a storage class":                 {"", "orthanc: {storage: {className: slow}}", "spec.orthanc.storage.className", "immutable"},
+		"another access mode":             {"", "orthanc: {storage: {accessMode: ReadWriteOnce}}", "spec.orthanc.storage.accessMode", "immutable"},
+		"another provider":                {"", with(external, ""), "spec.postgres.provider", "left behind"},
+		"back to the operator":            {"postgres: {provider: Bitnami}", "", "spec.postgres.provider", "left behind"},
+		"a smaller database":              {"postgres: {storage: {size: 20Gi}}", "postgres: {storage: {size: 10Gi}}", "spec.postgres.storage.size", "cannot shrink"},
+		"a larger Bitnami database":       {"postgres: {provider: Bitnami}", "postgres: {provider: Bitnami, storage: {size: 20Gi}}", "spec.postgres.storage.size", "immutable with provider Bitnami"},
+		"another database":                {with(external, ", database: one"), with(external, ", database: two"), "spec.postgres.external.database", "left behind"},
+		"a storage class of the database": {"", "postgres: {storage: {className: fast}}", "spec.postgres.storage.className", "immutable"},
+		"another namespace":               {"", "namespace: elsewhere", "spec.namespace", "immutable"},
+		"a larger volume":                 {volume, "orthanc: {storage: {size: 0.5Ti}}", "", ""},
+		"the same in other words":         {volume, "orthanc: {storage: {type: Volume, size: 102400Mi, accessMode: ReadWriteMany}}", "", ""},
+		"another key for S3":              {with(s3Storage, ""), with(s3Storage, ", secretRef: {name: s3}"), "", ""},
+		"another server":                  {with(external, ""), strings.Replace(with(external, ""), "pg.", "pg2.", 1), "", ""},
+		"more of everything":              {"", "orthanc: {replicas: 3, plugins: [dicom-web]}", "", ""},
+		"another ingress provider":        {"", "ingress: {provider: Traefik}", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -181,9 +199,9 @@ func TestLoadChanges(t *testing.T) {
 // TestLoadSharedData holds that no two tenants keep their data in one place.
 func TestLoadSharedData(t *testing.T) {
 	for name, tc := range map[string]struct{ spec, field, text string }{
-		"bucket":   {with(s3Storage, ""), "spec.orthanc.storage.s3.bucket", "bucket images is held by tenant a"},
-		"database": {with(external, ""), "spec.postgres.external.database", "database pg.example.com:5432/orthanc is held by tenant a"},
-		"backup":   {"postgres: {backup: {destinationPath: 's3://backups/x'}}", "spec.postgres.backup.destinationPath", "backup s3://backups/x is held by tenant a"},
+		"bucket":   {with(s3Storage, ""), "spec.orthanc.storage.s3.bucket", "bucket AWS images is held by tenant a"},
+		"database": {with(external, ""), "spec.postgres.external.database", "database pg.example.com port 5432 orthanc is held by tenant a"},
+		"backup":   {"postgres: {backup: {destinationPath: 's3://backups/x'}}", "spec.postgres.backup.destinationPath", "backup AWS s3://backups/x is held by tenant a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -193,6 +211,17 @@ func TestLoadSharedData(t *testing.T) {
 			g.Expect(r.Problems[0].Field).To(Equal(tc.field))
 			g.Expect(r.Problems[0].Reason).To(Equal(v1alpha1.ConflictReason))
 			g.Expect(r.Problems[0].Message).To(ContainSubstring(tc.text))
+		})
+	}
+	for name, tc := range map[string]struct{ a, b string }{
+		"endpoint with its port":   {with(s3Storage, ", endpoint: 'https://minio.example.com'"), with(s3Storage, ", endpoint: 'https://minio.example.com:0443'")},
+		"one IPv6 address":         {strings.Replace(with(external, ""), "pg.example.com", "'2001:db8::1'", 1), strings.Replace(with(external, ""), "pg.example.com", "'2001:db8:0::1'", 1)},
+		"one server in other case": {with(external, ""), strings.Replace(with(external, ", port: 5432"), "pg.example.com", "PG.example.com", 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			r := load(t, files{"tenants/a.yaml": simple("a", tc.a), "tenants/b.yaml": simple("b", tc.b)})
+			g.Expect(names(r)).To(Equal([]string{"a"}))
 		})
 	}
 	// A path of its own in the same bucket is a place of its own.

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/netip"
+	"path"
 	"slices"
 	"strings"
 
@@ -20,7 +20,7 @@ import (
 func checkOrthanc(o *v1alpha1.OrthancSpec, at *field.Path) field.ErrorList {
 	errs := checkModalities(o.Modalities, at.Child("modalities"))
 	if o.Config != nil {
-		errs = append(errs, checkConfig(o.Config.Raw, at.Child("config"))...)
+		errs = append(errs, checkConfig(o, at.Child("config"))...)
 	}
 	return errs
 }
@@ -46,22 +46,6 @@ func checkModalities(modalities []v1alpha1.Modality, at *field.Path) field.Error
 		}
 	}
 	return errs
-}
-
-// checkHost refuses addresses that are not those of another machine: a pod's own, and the link-local ones, where
-// clouds serve credentials to whoever asks.
-func checkHost(host string, at *field.Path) field.ErrorList {
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		if host := strings.ToLower(host); host == "localhost" || strings.HasSuffix(host, ".localhost") {
-			return field.ErrorList{field.Invalid(at, host, "is the pod itself: name the other machine")}
-		}
-		return nil
-	}
-	if ip = ip.Unmap(); ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
-		return field.ErrorList{field.Invalid(at, host, "is a loopback, link-local, multicast or unspecified address: name the other machine")}
-	}
-	return nil
 }
 
 // maxConfigBytes is the most that spec.orthanc.config may have: with it a ConfigMap stays far below the megabyte that
@@ -99,7 +83,9 @@ var ownedOptions = map[string]string{
 	"WebDavEnabled":                   writesFiles,
 	"WebDavDeleteAllowed":             writesFiles,
 	"WebDavUploadAllowed":             writesFiles,
-	"ServeFolders":                    "it would serve files of the pod, credentials among them",
+	"ServeFolders":                    servesFiles,
+	"OrthancPeers":                    "their passwords would be in git",
+	"OrthancPeersInDatabase":          "peers are nowhere to be declared",
 	"OrthancExplorerEnabled":          "the page for people is the plugin orthanc-explorer-2",
 	"HttpsVerifyPeers":                ownedByKorthweb,
 	"Plugins":                         "they are spec.orthanc.plugins",
@@ -124,15 +110,40 @@ var ownedOptions = map[string]string{
 const (
 	ownedByKorthweb = "Korthweb sets it"
 	runsCode        = "a configuration may not bring code into Orthanc"
+	servesFiles     = "it would serve files of the pod, credentials among them"
 	writesFiles     = "nobody may write files from outside"
 )
 
-// checkConfig refuses the options that Korthweb owns.
-func checkConfig(raw []byte, at *field.Path) field.ErrorList {
+// ownedNested are options within a plugin's section.
+var ownedNested = map[string]string{
+	"DicomWeb.Servers":           "their passwords would be in git",
+	"DicomWeb.ServersInDatabase": "servers are nowhere to be declared",
+	"DicomWeb.Enable":            "it is spec.orthanc.plugins",
+	"OrthancExplorer2.Enable":    "it is spec.orthanc.plugins",
+	"OrthancExplorer2.Keycloak":  "users are in the Secret that spec.orthanc.usersSecretRef names",
+}
+
+// pluginSections are the sections that the plugins of Orthanc's image read. The image switches a plugin on by its
+// section, so one is only for a plugin that spec.orthanc.plugins lists, and for none where that cannot list it.
+var pluginSections = map[string]v1alpha1.Plugin{
+	"DicomWeb": v1alpha1.DICOMwebPlugin, "OrthancExplorer2": v1alpha1.OrthancExplorer2Plugin, "OHIF": "ohif",
+	"StoneWebViewer": "stone-web-viewer", "VolView": "volview", "Gdcm": v1alpha1.GDCMPlugin, "Transfers": "transfers",
+	"Neuro": "neuro", "STL": "stl", "WholeSlideImaging": "wsi",
+	"Authorization": "", "MultitenantDicom": "", "Education": "", "Housekeeper": "", "DelayedDeletion": "", "Worklists": "",
+	"ConnectivityChecks": "", "Indexer": "", "TCIA": "", "WebViewer": "", "Java": "",
+}
+
+// closedDirectories are where the pod has credentials: its environment, its Secrets, and the configuration that is
+// put together of them. Several plugins serve a file whose path an option gives, such as a style sheet.
+var closedDirectories = []string{"/proc", "/run", "/var/run", "/etc", "/tmp", "/dev", "/sys", "/root"}
+
+// checkConfig refuses the options that Korthweb owns, and those that would give away the pod's credentials.
+func checkConfig(o *v1alpha1.OrthancSpec, at *field.Path) field.ErrorList {
+	raw := o.Config.Raw
 	if len(raw) > maxConfigBytes {
 		return field.ErrorList{field.TooLong(at, "", maxConfigBytes)}
 	}
-	var config map[string]json.RawMessage
+	var config map[string]any
 	if err := json.Unmarshal(raw, &config); err != nil {
 		return field.ErrorList{field.Invalid(at, "config", "must be an object of Orthanc's options")}
 	}
@@ -140,11 +151,61 @@ func checkConfig(raw []byte, at *field.Path) field.ErrorList {
 	for _, name := range slices.Sorted(maps.Keys(config)) {
 		if why := owned(name); why != "" {
 			errs = append(errs, field.Forbidden(at.Key(name), why+": remove it here"))
+			continue
 		}
+		errs = append(errs, checkSection(o.Plugins, name, config[name], at.Key(name))...)
+		errs = append(errs, checkPaths(config[name], at.Key(name))...)
 	}
 	// Orthanc and its image put the values of environment variables, credentials among them, in the place of ${…}.
 	if strings.Contains(string(raw), "${") {
 		errs = append(errs, field.Forbidden(at, "${ cannot be used here: Orthanc would put an environment variable in its place"))
+	}
+	return errs
+}
+
+// checkSection judges the section of a plugin.
+func checkSection(plugins []v1alpha1.Plugin, name string, value any, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for section, plugin := range pluginSections {
+		switch {
+		case !strings.EqualFold(name, section) || slices.Contains(plugins, plugin):
+		case plugin == "":
+			errs = append(errs, field.Forbidden(at, "it would switch a plugin on that spec.orthanc.plugins does not know: remove it"))
+		default:
+			errs = append(errs, field.Forbidden(at, fmt.Sprintf("it would switch the plugin %s on: list it in spec.orthanc.plugins, or remove this", plugin)))
+		}
+	}
+	options, _ := value.(map[string]any)
+	for _, option := range slices.Sorted(maps.Keys(options)) {
+		for nested, why := range ownedNested {
+			if strings.EqualFold(name+"."+option, nested) {
+				errs = append(errs, field.Forbidden(at.Child(option), why+": remove it here"))
+			}
+		}
+	}
+	return errs
+}
+
+// checkPaths refuses a text that is the path of a file in closedDirectories, wherever a relative one begins.
+func checkPaths(value any, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch v := value.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			errs = append(errs, checkPaths(v[name], at.Child(name))...)
+		}
+	case []any:
+		for i := range v {
+			errs = append(errs, checkPaths(v[i], at.Index(i))...)
+		}
+	case string:
+		file := path.Clean("/" + strings.TrimPrefix(v, "file://"))
+		for _, directory := range closedDirectories {
+			if file == directory || strings.HasPrefix(file, directory+"/") {
+				errs = append(errs, field.Forbidden(at, "names a file in "+directory+" of the pod, where its credentials are: "+
+					"an option that has Orthanc serve it would give them away"))
+			}
+		}
 	}
 	return errs
 }

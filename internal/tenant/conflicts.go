@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"path"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -59,21 +58,13 @@ func claims(t *v1alpha1.Tenant) map[claim]string {
 		c[claim{"address", ip.Unmap().String()}] = "spec.ingress.service.loadBalancerIP"
 	}
 	if s3 := s.Orthanc.Storage.S3; s3 != nil {
-		place := path.Join(s3.Bucket, s3.RootPath)
-		if s3.Endpoint != "" {
-			place = string(s3.Endpoint) + "/" + place
-		}
-		c[claim{"bucket", place}] = "spec.orthanc.storage.s3.bucket"
+		c[claim{"bucket", canonicalEndpoint(s3.Endpoint) + " " + path.Join(s3.Bucket, s3.RootPath)}] = "spec.orthanc.storage.s3.bucket"
 	}
 	if e := s.Postgres.External; e != nil {
-		c[claim{"database", fmt.Sprintf("%s:%d/%s", strings.ToLower(e.Host), e.Port, e.Database)}] = "spec.postgres.external.database"
+		c[claim{"database", fmt.Sprintf("%s port %d %s", canonicalHost(e.Host), e.Port, e.Database)}] = "spec.postgres.external.database"
 	}
 	if b := s.Postgres.Backup; b != nil {
-		place := b.DestinationPath
-		if b.Endpoint != "" {
-			place = string(b.Endpoint) + " " + place
-		}
-		c[claim{"backup", place}] = "spec.postgres.backup.destinationPath"
+		c[claim{"backup", canonicalEndpoint(b.Endpoint) + " " + b.DestinationPath}] = "spec.postgres.backup.destinationPath"
 	}
 	return c
 }

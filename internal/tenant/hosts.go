@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+)
+
+// metadata are where clouds serve a machine's credentials to whoever asks, beside the link-local addresses: AWS over
+// IPv6, and Azure's platform address.
+var metadata = []netip.Prefix{netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("168.63.129.16/32")}
+
+// checkHost judges the DNS name or IP address of another machine. It refuses those of the pod itself, and the addresses
+// where clouds serve credentials.
+func checkHost(host string, at *field.Path) field.ErrorList {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return checkName(host, at)
+	}
+	ip = ip.Unmap()
+	if ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.Zone() != "" {
+		return field.ErrorList{field.Invalid(at, host, "is a loopback, link-local, multicast or unspecified address: name the other machine")}
+	}
+	if slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+		return field.ErrorList{field.Invalid(at, host, "is where a cloud serves the machine's credentials: name the other machine")}
+	}
+	return nil
+}
+
+func checkName(host string, at *field.Path) field.ErrorList {
+	host = strings.ToLower(host)
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return field.ErrorList{field.Invalid(at, host, "is the pod itself: name the other machine")}
+	}
+	last := host[strings.LastIndex(host, ".")+1:]
+	_, numeric := strconv.Atoi(last)
+	if len(validation.IsDNS1123Subdomain(host)) > 0 || numeric == nil {
+		return field.ErrorList{field.Invalid(at, host, "must be a DNS name or an IP address, without a port")}
+	}
+	return nil
+}
+
+// checkEndpoint judges the https URL of a service.
+func checkEndpoint(endpoint v1alpha1.EndpointURL, at *field.Path) field.ErrorList {
+	if endpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(string(endpoint))
+	if err != nil {
+		return field.ErrorList{field.Invalid(at, string(endpoint), "must be an https URL")}
+	}
+	errs := checkHost(u.Hostname(), at)
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			errs = append(errs, field.Invalid(at, string(endpoint), "its port must be 1 to 65535"))
+		}
+	}
+	return errs
+}
+
+// canonicalHost returns one spelling of a host for all of its spellings.
+func canonicalHost(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return strings.ToLower(host)
+}
+
+// canonicalEndpoint returns one spelling, host:port, of the URL of a service, or of AWS where there is none.
+func canonicalEndpoint(endpoint v1alpha1.EndpointURL) string {
+	if endpoint == "" {
+		return "AWS"
+	}
+	u, err := url.Parse(string(endpoint))
+	if err != nil {
+		return string(endpoint)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		port = 443
+	}
+	return fmt.Sprintf("%s:%d", canonicalHost(u.Hostname()), port)
+}
