@@ -5,6 +5,8 @@ package render
 import (
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -149,20 +151,35 @@ func compareEnv(was, now []corev1.EnvVar) error {
 	return nil
 }
 
-// compareMounts keeps what is mounted, and the configuration and credentials from being hidden by something else.
+// configurationDirectories are where Orthanc's image looks for configuration, whatever is mounted there.
+var configurationDirectories = []string{"/etc/orthanc", "/run/secrets"}
+
+// mountPoint is where a path is in the container, ending in a slash. In the images /var/run is a link to /run.
+func mountPoint(file string) string {
+	file = strings.TrimSuffix(path.Clean("/"+file), "/") + "/"
+	if rest, ok := strings.CutPrefix(file, "/var/run/"); ok {
+		return "/run/" + rest
+	}
+	return file
+}
+
+// compareMounts keeps what is mounted, and the configuration and credentials from being hidden by something else or
+// added to.
 func compareMounts(was, now []corev1.VolumeMount) error {
-	path := func(m corev1.VolumeMount) string { return m.MountPath }
+	at := func(m corev1.VolumeMount) string { return m.MountPath }
+	closed := slices.Clone(configurationDirectories)
 	for _, m := range was {
-		if i := indexOf(now, m.MountPath, path); i < 0 || !equality.Semantic.DeepEqual(now[i], m) {
+		closed = append(closed, m.MountPath)
+		if i := indexOf(now, m.MountPath, at); i < 0 || !equality.Semantic.DeepEqual(now[i], m) {
 			return fmt.Errorf("volumeMounts[%s]: a patch may not change or remove this mount", m.MountPath)
 		}
 	}
 	for _, m := range now {
-		if indexOf(was, m.MountPath, path) >= 0 {
+		if indexOf(was, m.MountPath, at) >= 0 {
 			continue
 		}
-		for _, old := range was {
-			new, old := strings.TrimSuffix(m.MountPath, "/")+"/", strings.TrimSuffix(old.MountPath, "/")+"/"
+		for _, old := range closed {
+			new, old := mountPoint(m.MountPath), mountPoint(old)
 			if strings.HasPrefix(new, old) || strings.HasPrefix(old, new) {
 				return fmt.Errorf("volumeMounts[%s]: a patch may not mount over or into %s", m.MountPath, old)
 			}

@@ -87,6 +87,9 @@ var weakening = []guarded{
 	container("no mounts", "remove", "/volumeMounts", "", "volumeMounts["),
 	container("a mount in the configuration", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/etc/orthanc/x"}`, "volumeMounts[/etc/orthanc/x]: a patch may not mount over or into /etc/orthanc/"),
 	container("a mount over it", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/etc"}`, "volumeMounts[/etc]: a patch may not mount over or into"),
+	container("a mount beside the users", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/run/secrets/more.json"}`, "volumeMounts[/run/secrets/more.json]: a patch may not mount over or into /run/secrets/"),
+	container("a mount there by another name", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/var/run/./secrets/x"}`, "a patch may not mount over or into /run/secrets/"),
+	container("a mount of its link", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/var/run"}`, "a patch may not mount over or into /run/secrets/"),
 	{"out of the mesh", "Deployment", "orthanc", operation("add", "/spec/template/metadata/labels/sidecar.istio.io~1inject", `"false"`), "sidecar.istio.io/inject: a patch may not set"},
 	{"a port out of the mesh", "Deployment", "orthanc", operation("add", "/spec/template/metadata/annotations/traffic.sidecar.istio.io~1excludeInboundPorts", `"8042"`), "excludeInboundPorts: a patch may not set"},
 	// Services.

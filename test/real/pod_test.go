@@ -30,6 +30,10 @@ type pod struct {
 	user, group uint32
 }
 
+// identityToken is where the webhook of a workload identity, which is not here, has a token mounted that Orthanc needs for
+// S3 without keys. The image's /var/run leads to /run (github.com/aws/amazon-eks-pod-identity-webhook, --mount-path).
+const identityToken = "/run/secrets/eks.amazonaws.com/serviceaccount"
+
 // newPod makes the files and the environment of a pod of a Deployment. claims are the directories that stand for the
 // volumes of PersistentVolumeClaims.
 func (r *rendered) newPod(t *testing.T, deployment, suffix string, claims map[string]string) *pod {
@@ -48,6 +52,7 @@ func (r *rendered) newPod(t *testing.T, deployment, suffix string, claims map[st
 	for _, mount := range p.container.VolumeMounts {
 		p.mount(t, mount, claims)
 	}
+	g.Expect(p.mounted(identityToken)).To(BeFalse(), "no runtime could make the mount point %s in another volume", identityToken)
 	for _, e := range p.container.Env {
 		p.env[e.Name] = p.value(t, e)
 	}
@@ -99,7 +104,7 @@ func (p *pod) mount(t *testing.T, mount corev1.VolumeMount, claims map[string]st
 		if mount.SubPath != "" {
 			data, ok := p.files(t, v)[mount.SubPath]
 			g.Expect(ok).To(BeTrue(), "volume %s has no file %s", v.Name, mount.SubPath)
-			g.Expect(os.WriteFile(path, data, 0o444)).To(Succeed())
+			p.write(t, path, data)
 			return
 		}
 		g.Expect(os.MkdirAll(path, 0o755)).To(Succeed())
@@ -108,9 +113,7 @@ func (p *pod) mount(t *testing.T, mount corev1.VolumeMount, claims map[string]st
 			return
 		}
 		for name, data := range p.files(t, v) {
-			file := filepath.Join(path, name)
-			g.Expect(os.WriteFile(file, data, 0o400)).To(Succeed())
-			p.own(t, file)
+			p.write(t, filepath.Join(path, name), data)
 		}
 		return
 	}
@@ -188,6 +191,12 @@ func (p *pod) mounted(path string) bool {
 		}
 	}
 	return false
+}
+
+// write makes a file that the container's user may read and nobody else.
+func (p *pod) write(t *testing.T, path string, data []byte) {
+	NewWithT(t).Expect(os.WriteFile(path, data, 0o400)).To(Succeed())
+	p.own(t, path)
 }
 
 // own gives a file to the container's user.
