@@ -122,7 +122,7 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 		if obj.Status.Artifact == nil {
 			return ctrl.Result{}, nil
 		}
-		if _, err := r.Applier.Apply(ctx, resolved, obj.Status.Artifact); err != nil {
+		if err := r.Applier.Suspend(ctx, resolved); err != nil {
 			return ctrl.Result{}, fmt.Errorf("cannot suspend the layers: %w", err)
 		}
 		return ctrl.Result{}, nil

@@ -21,6 +21,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -57,9 +58,9 @@ type Result struct {
 }
 
 // Apply makes the cluster hold what is emitted for tenant, with artifact announced in the status of its
-// ExternalArtifact. Where everything is as it should be it sends no write, and one read: the metadata of
-// the credentials' Secret, which is never cached. That read is the price of putting back a Secret that
-// somebody deleted without a watch on Secrets. Secrets that the definition names are read too, each time: a layer is
+// ExternalArtifact. Where everything is as it should be it sends no write, and one read for each Secret of
+// generated credentials, of its metadata, which is never cached. That read is the price of putting back a
+// Secret that somebody deleted without a watch on Secrets. Secrets that the definition names are read too, each time: a layer is
 // not given a bundle whose pods could not start.
 //
 // A new object is created, which fails when the name is taken, so that no other's object is ever taken
@@ -93,6 +94,36 @@ func (a *Applier) Apply(ctx context.Context, tenant *v1alpha1.Tenant, artifact *
 		}
 	}
 	return run.result, nil
+}
+
+// Suspend makes the layers of a tenant suspended, and touches nothing else that is emitted for it: what runs must go on
+// as it does, whatever the definition says by now. Errors are those of Apply.
+func (a *Applier) Suspend(ctx context.Context, tenant *v1alpha1.Tenant) error {
+	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
+		k := Kustomization(tenant, layer)
+		live := &kustomizev1.Kustomization{}
+		err := a.uncached.Get(ctx, client.ObjectKeyFromObject(k), live)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return explain(err, k)
+		}
+		if err := mayChange(tenant, k, live); err != nil {
+			return err
+		}
+		if live.Spec.Suspend {
+			continue
+		}
+		// With the digest of what is suspended, the next Apply sees that the layer is not as it should be.
+		setDigest(k)
+		patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}},"spec":{"suspend":true}}`,
+			v1alpha1.DigestAnnotation, k.Annotations[v1alpha1.DigestAnnotation]))
+		if err := a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+			return explain(err, k)
+		}
+	}
+	return nil
 }
 
 // apply is one run of Apply.
@@ -263,6 +294,10 @@ func (a *apply) credentials(ctx context.Context) error {
 		live := &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta}
 		err := a.uncached.Get(ctx, client.ObjectKeyFromObject(secret), live)
 		if apierrors.IsNotFound(err) {
+			if secretName == PostgresCredentialsName {
+				return &SecretError{Field: "spec.postgres", Secret: name(secret)[len("Secret/"):], Problem: "is gone, and the database " +
+					"keeps the passwords that were in it: restore it from a backup, or set the database's to those of a new one"}
+			}
 			if err := a.createCredentials(ctx, secretName); err != nil {
 				return err
 			}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,7 +22,7 @@ import (
 )
 
 // SecretReaderRole is the ClusterRole that allows to read Secrets, and the RoleBinding to it in the namespace of a
-// tenant whose definition names Secrets. Korthweb may read no other tenant's.
+// tenant whose definition names Secrets. Korthweb binds it to itself there and nowhere else.
 const SecretReaderRole = "korthweb-secret-reader"
 
 // SecretError says that a Secret which a tenant's definition names is missing or not as it must be.
@@ -50,8 +49,7 @@ func secretReader(tenant *v1alpha1.Tenant, self rbacv1.Subject) *rbacv1.RoleBind
 	return b
 }
 
-// checkSecrets looks whether the Secrets that the definition names are there and have their keys. While the tenant is
-// suspended that changes nothing, and is not asked.
+// checkSecrets looks whether the Secrets that the definition names are there and have their keys.
 func (a *apply) checkSecrets(ctx context.Context) error {
 	binding := secretReader(a.tenant, a.self)
 	refs := slices.DeleteFunc(a.tenant.Spec.SecretRefs(), func(r v1alpha1.SecretRef) bool { return len(r.Keys) == 0 })
@@ -63,9 +61,6 @@ func (a *apply) checkSecrets(ctx context.Context) error {
 		return err
 	}
 	a.list(binding)
-	if a.tenant.Spec.Suspend {
-		return nil
-	}
 	for _, ref := range refs {
 		if err := a.checkSecret(ctx, ref); err != nil {
 			return err
@@ -74,14 +69,18 @@ func (a *apply) checkSecrets(ctx context.Context) error {
 	return nil
 }
 
-// dropSecretReader removes the binding where the definition named Secrets before and does not any more.
-func (a *apply) dropSecretReader(ctx context.Context, binding client.Object) error {
-	inventory := a.tenant.Status.Inventory
-	if inventory == nil || !slices.ContainsFunc(inventory.Entries, func(r kustomizev1.ResourceRef) bool { return r.ID == id(binding) }) {
+// dropSecretReader removes the binding where the definition named Secrets before and does not any more. It is looked
+// for in the cache.
+func (a *apply) dropSecretReader(ctx context.Context, binding *rbacv1.RoleBinding) error {
+	err := a.client.Get(ctx, client.ObjectKeyFromObject(binding), &rbacv1.RoleBinding{})
+	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	a.result.Writes++
-	if _, err := a.remove(ctx, a.tenant, binding); err != nil {
+	if err == nil {
+		a.result.Writes++
+		_, err = a.remove(ctx, a.tenant, binding)
+	}
+	if err != nil {
 		return explain(err, binding)
 	}
 	return nil
@@ -124,16 +123,17 @@ func (a *apply) checkSecret(ctx context.Context, ref v1alpha1.SecretRef) error {
 // hold nothing else. Orthanc's image puts environment variables into the text in the place of $NAME, and Orthanc into
 // what it has read in the place of ${NAME}.
 func checkUsers(data []byte) string {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	var file struct{ RegisteredUsers map[string]string }
-	if err := decoder.Decode(&file); err != nil || decoder.More() {
-		return `must be {"RegisteredUsers": {"name": "password", …}} and nothing else`
+	const expected = `must be {"RegisteredUsers": {"name": "password", …}} and nothing else`
+	// By the exact key: Go's decoder of structs ignores the case of letters, Orthanc does not.
+	var file map[string]map[string]string
+	if err := json.Unmarshal(data, &file); err != nil || len(file) != 1 || file["RegisteredUsers"] == nil {
+		return expected
 	}
-	if len(file.RegisteredUsers) == 0 {
+	users := file["RegisteredUsers"]
+	if len(users) == 0 {
 		return "names no user: Orthanc does not start without one"
 	}
-	for name, password := range file.RegisteredUsers {
+	for name, password := range users {
 		if name == "" || password == "" {
 			return "has a user without a name or a password"
 		}

@@ -51,6 +51,8 @@ func TestSecretsThatTheDefinitionNames(t *testing.T) {
 		"hunter2": "and nothing else",
 		`{"RegisteredUsers": {"a": "hunter2"}, "AuthenticationEnabled": false}`: "and nothing else",
 		`{"RegisteredUsers": {"a": "hunter2"}} {}`:                              "and nothing else",
+		`{"registeredusers": {"a": "hunter2"}}`:                                 "and nothing else",
+		`{"RegisteredUsers": {"a": "hunter2"}}}`:                                "and nothing else",
 		`{"RegisteredUsers": {"a": 2}}`:                                         "and nothing else",
 		`{"RegisteredUsers": {}}`:                                               "names no user",
 		`{"RegisteredUsers": {"a": "hunter2\u0024{PGPASSWORD}"}}`:               "has ${ in a name or password",
@@ -73,20 +75,43 @@ func TestSecretsThatTheDefinitionNames(t *testing.T) {
 	f.Expect(admin.Get(ctx, key, binding)).To(Succeed())
 	f.Expect(binding.Subjects).To(Equal([]rbacv1.Subject{self}))
 
+	tenant.Status.Inventory = nil // as after an error, when it is not written
 	tenant.Spec.Orthanc.UsersSecretRef = nil
+	f.Eventually(func(g Gomega) {
+		g.Expect(f.cached.Get(ctx, key, &rbacv1.RoleBinding{})).To(Succeed())
+	}).Should(Succeed())
 	f.Expect(apply()).To(Succeed())
 	f.Expect(apierrors.IsNotFound(admin.Get(ctx, key, binding))).To(BeTrue(), "Korthweb may still read Secrets")
 	f.Expect(admin.Get(ctx, generated, &corev1.Secret{})).To(Succeed())
 }
 
-// TestSuspendedSecrets holds that a suspended tenant's Secrets are not asked for: nothing is applied.
-func TestSuspendedSecrets(t *testing.T) {
+// TestSuspend holds that suspending touches nothing but the layers, though the definition says something else by now.
+func TestSuspend(t *testing.T) {
 	f := newFixture(t)
-	tenant := createTenant(f.WithT, "secrets-suspended")
-	tenant.Spec.Orthanc.UsersSecretRef = &meta.LocalObjectReference{Name: "users"}
-	tenant.Spec.Suspend = true
+	tenant := createTenant(f.WithT, "suspended")
 	_, err := f.Apply(ctx, tenant, published("r1"))
 	f.Expect(err).NotTo(HaveOccurred())
+	f.settle(tenant)
+
+	tenant.Spec.Suspend = true
+	tenant.Spec.Ingress.Provider = v1alpha1.TraefikIngress
+	tenant.Spec.Orthanc.UsersSecretRef = &meta.LocalObjectReference{Name: "users"}
+	for range 2 {
+		f.Expect(f.Suspend(ctx, tenant)).To(Succeed())
+	}
+	f.Expect(f.writes).To(Equal([]string{
+		"PATCH /apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/suspended-dependency",
+		"PATCH /apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/suspended-application",
+	}))
+	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
+		f.Expect(kustomization(f.WithT, tenant, layer).Spec.Suspend).To(BeTrue())
+	}
+
+	tenant.Spec.Suspend = false
+	tenant.Spec.Orthanc.UsersSecretRef = nil
+	_, err = f.Apply(ctx, tenant, published("r1"))
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(kustomization(f.WithT, tenant, v1alpha1.ApplicationLayer).Spec.Suspend).To(BeFalse(), "it is not resumed")
 }
 
 // TestPostgresCredentials holds that a database of Bitnami's chart gets passwords, once, and each its own.
@@ -110,4 +135,11 @@ func TestPostgresCredentials(t *testing.T) {
 	}
 	f.Expect(values).To(HaveLen(6))
 	f.Expect(read()).To(Equal(first))
+
+	result, err := f.Apply(ctx, tenant, published("r1"))
+	f.Expect(err).NotTo(HaveOccurred())
+	tenant.Status.Inventory = result.Inventory
+	f.Expect(admin.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.PostgresCredentialsName}})).To(Succeed())
+	_, err = f.Apply(ctx, tenant, published("r1"))
+	f.Expect(err).To(MatchError(ContainSubstring("the database keeps the passwords")))
 }

@@ -80,11 +80,16 @@ type endpoint struct {
 func peers(t *v1alpha1.Tenant) (hosts, addresses []any) {
 	seen := map[string]bool{}
 	for _, e := range endpoints(&t.Spec) {
-		key := strings.ToLower(e.host) + " " + strconv.Itoa(e.port)
+		e.host = strings.ToLower(e.host)
+		ip, err := netip.ParseAddr(e.host)
+		if err == nil {
+			ip = ip.Unmap()
+			e.host = ip.String()
+		}
+		key := e.host + " " + strconv.Itoa(e.port)
 		if seen[key] {
 			continue
 		}
-		ip, err := netip.ParseAddr(e.host)
 		if err == nil || t.Spec.Ingress.Egress.Gateway {
 			// Istio knows TLS by the host's name in it. There is none with an address, and none to look at where all
 			// goes to the egress gateway.
@@ -92,15 +97,14 @@ func peers(t *v1alpha1.Tenant) (hosts, addresses []any) {
 		}
 		item := map[string]any{
 			"objectName": e.name,
-			"host":       strings.ToLower(e.host),
+			"host":       e.host,
 			"port":       e.port,
 			"protocol":   e.protocol,
 			"portName":   strings.ToLower(e.protocol) + "-" + strconv.Itoa(e.port),
 		}
 		seen[key] = true
 		if err == nil {
-			ip = ip.Unmap()
-			item["address"] = ip.String()
+			item["address"] = e.host
 			item["cidr"] = netip.PrefixFrom(ip, ip.BitLen()).String()
 			// An Istio ServiceEntry needs a name, also where nobody asks for it.
 			item["host"] = e.name + ".peer.internal"
@@ -153,7 +157,7 @@ func endpoints(s *v1alpha1.TenantSpec) []endpoint {
 	}
 	for _, h := range s.Ingress.Egress.Hosts {
 		hash := sha256.Sum256([]byte(fmt.Sprintf("%s %d", strings.ToLower(h.Host), h.Port)))
-		out = append(out, endpoint{"egress-" + hex.EncodeToString(hash[:4]), h.Host, int(h.Port), h.Protocol})
+		out = append(out, endpoint{"egress-" + hex.EncodeToString(hash[:8]), h.Host, int(h.Port), h.Protocol})
 	}
 	return out
 }

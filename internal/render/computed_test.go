@@ -143,7 +143,7 @@ func TestPeers(t *testing.T) {
 		},
 		"egress hosts": {
 			spec:  "ingress: {egress: {hosts: [{host: pacs.example.org, port: 443}, {host: pacs.example.org, port: 11112, protocol: TCP}]}}",
-			hosts: []string{"egress-0ac80b2d pacs.example.org:443/TLS", "egress-9866ee02 pacs.example.org:11112/TCP"},
+			hosts: []string{"egress-0ac80b2de862ad3b pacs.example.org:443/TLS", "egress-9866ee022c11df63 pacs.example.org:11112/TCP"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

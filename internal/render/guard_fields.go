@@ -41,8 +41,15 @@ var fixedFields = []string{
 
 // fixedPaths are the places, in lower case, that a patch may not touch in an object of a kind: where a chart comes
 // from and what happens to it, which is the Tenant's to say, the gateways of a route, which is every sidecar's without
-// them, the headers of its answers, and what a sidecar lets out and in.
+// them, the headers of its answers, and what a sidecar lets out and in. So are the number of Orthanc's pods and how they
+// are replaced, on which their identifiers and the database's connections depend, and the volumes, which cannot change.
 var fixedPaths = map[string][]string{
+	"Deployment":              {"spec.replicas", "spec.strategy"},
+	"HorizontalPodAutoscaler": {"spec.minreplicas", "spec.maxreplicas", "spec.scaletargetref"},
+	"PersistentVolumeClaim":   {"spec.accessmodes", "spec.storageclassname", "spec.resources"},
+	"Cluster": {
+		"spec.postgresql.parameters.max_connections", "spec.storage.size", "spec.storage.storageclass",
+	},
 	"HelmRelease": {
 		"spec.chart", "spec.chartref", "spec.valuesfrom", "spec.postrenderers", "spec.install.crds", "spec.upgrade.crds",
 	},

@@ -90,6 +90,11 @@ var weakening = []guarded{
 	container("a mount beside the users", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/run/secrets/more.json"}`, "volumeMounts[/run/secrets/more.json]: a patch may not mount over or into /run/secrets/"),
 	container("a mount there by another name", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/var/run/./secrets/x"}`, "a patch may not mount over or into /run/secrets/"),
 	container("a mount of its link", "add", "/volumeMounts/-", `{"name":"tmp","mountPath":"/var/run"}`, "a patch may not mount over or into /run/secrets/"),
+	{"another number of pods", "Deployment", "orthanc", "kind: Deployment\nmetadata: {name: orthanc}\nspec: {replicas: 4}\n", "spec.replicas: a patch may not set"},
+	{"old pods beside new ones", "Deployment", "orthanc", operation("replace", "/spec/strategy", `{"type":"RollingUpdate"}`), "spec.strategy"},
+	{"fewer connections", "Cluster", "postgres", operation("replace", "/spec/postgresql/parameters/max_connections", `"10"`), "max_connections: a patch may not"},
+	{"a smaller database", "Cluster", "postgres", operation("replace", "/spec/storage/size", `"1Gi"`), "spec.storage.size: a patch may not"},
+	{"another volume", "PersistentVolumeClaim", "orthanc-storage", operation("replace", "/spec/accessModes", `["ReadWriteOnce"]`), "spec.accessModes"},
 	{"out of the mesh", "Deployment", "orthanc", operation("add", "/spec/template/metadata/labels/sidecar.istio.io~1inject", `"false"`), "sidecar.istio.io/inject: a patch may not set"},
 	{"a port out of the mesh", "Deployment", "orthanc", operation("add", "/spec/template/metadata/annotations/traffic.sidecar.istio.io~1excludeInboundPorts", `"8042"`), "excludeInboundPorts: a patch may not set"},
 	// Services.

@@ -110,7 +110,7 @@ func markedTenant(t testing.TB, text, mark, replicas string) *v1alpha1.Tenant {
 
 // derived is what follows from the marked numbers and texts without holding them: digests, and the connections and
 // buffers of the database.
-var derived = regexp.MustCompile(`sha256:[0-9a-f]{64}|egress-[0-9a-f]{8}|(?:max_connections|maxConnections|numInitChildren): "[0-9]+"|shared_buffers(?::| =) '?[0-9]+MB`)
+var derived = regexp.MustCompile(`sha256:[0-9a-f]{64}|egress-[0-9a-f]{16}|(?:max_connections|maxConnections|numInitChildren): "[0-9]+"|shared_buffers(?::| =) '?[0-9]+MB`)
 
 // TestNoValueIsShared shows that a tenant's bundle holds every value of its own, none of another tenant's, and none
 // of those that stand in the bundle bases until a tenant's are set.

@@ -7,11 +7,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -28,6 +30,9 @@ var platformNamespaces = []string{"flux-system", "istio-system", "cnpg-system", 
 // maxPatchBytes bounds the patches of a tenant together. render has the same bound, for the Tenants that it
 // is given otherwise; here a definition is refused before it is written.
 const maxPatchBytes = 32 << 10
+
+// maxCertificateDuration is half the life of the tenant's CA, as gitops/bundles has it.
+const maxCertificateDuration = 43800 * time.Hour
 
 // CheckSpec judges what the schema of Tenant cannot say: names and keys that Kubernetes refuses in the
 // objects that are made from them, keys that belong to Korthweb or Flux, and annotations that ask for
@@ -61,6 +66,8 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	errs = append(errs, checkPostgres(&t.Spec, spec.Child("postgres"))...)
 	errs = append(errs, checkQuota(&t.Spec, spec.Child("quota"))...)
 	errs = append(errs, checkSecretNames(t)...)
+	errs = append(errs, checkDuration(t.Spec.Certificates.Duration, spec.Child("certificates", "duration"))...)
+	errs = append(errs, checkDuration(t.Spec.Certificates.Clients.Duration, spec.Child("certificates", "clients", "duration"))...)
 	if s3 := t.Spec.Orthanc.Storage.S3; s3 != nil {
 		errs = append(errs, checkEndpoint(s3.Endpoint, spec.Child("orthanc", "storage", "s3", "endpoint"))...)
 	}
@@ -163,6 +170,14 @@ var writtenSecrets = []string{
 	"tenant-ca", "web-tls", "dicom-tls", "modality-", "postgres-", v1alpha1.DefaultUsersSecret, "sh.helm.release.",
 }
 
+func checkDuration(d *metav1.Duration, at *field.Path) field.ErrorList {
+	if d == nil || d.Duration <= maxCertificateDuration {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at, d.Duration.String(), fmt.Sprintf(
+		"must be at most %s (five years): the CA that signs it lives ten", maxCertificateDuration))}
+}
+
 // checkSecretNames judges the names of the Secrets that a definition refers to.
 func checkSecretNames(t *v1alpha1.Tenant) field.ErrorList {
 	var errs field.ErrorList
@@ -190,6 +205,9 @@ func checkQuota(s *v1alpha1.TenantSpec, at *field.Path) field.ErrorList {
 		if value.Sign() < 0 {
 			errs = append(errs, field.Invalid(at.Child("hard").Key(string(name)), value.String(), "must not be below zero"))
 		}
+		if !isQuotaName(string(name)) {
+			errs = append(errs, field.Invalid(at.Child("hard").Key(string(name)), string(name), "is nothing that a ResourceQuota counts, such as pods, requests.memory or count/jobs.batch"))
+		}
 		// Under such a quota Kubernetes refuses each container without a limit, and not all of the bundle's have one.
 		resourceName, limits := strings.CutPrefix(string(name), "limits.")
 		if _, ok := q.Containers.Default[corev1.ResourceName(resourceName)]; limits && !ok {
@@ -198,7 +216,19 @@ func checkQuota(s *v1alpha1.TenantSpec, at *field.Path) field.ErrorList {
 		}
 	}
 	c, at := &q.Containers, at.Child("containers")
-	errs = append(errs, checkResources(&v1alpha1.ResourceRequirements{Requests: c.DefaultRequest, Limits: c.Default}, at)...)
+	for _, name := range slices.Sorted(maps.Keys(c.Default)) {
+		limit := c.Default[name]
+		if request, ok := c.DefaultRequest[name]; ok && request.Cmp(limit) > 0 {
+			errs = append(errs, field.Invalid(at.Child("default").Key(string(name)), limit.String(), fmt.Sprintf(
+				"must not be below defaultRequest, %s", request.String())))
+		}
+	}
+	for _, list := range []struct {
+		field string
+		names map[corev1.ResourceName]resource.Quantity
+	}{{"default", c.Default}, {"defaultRequest", c.DefaultRequest}, {"max", c.Max}} {
+		errs = append(errs, checkResourceNames(list.names, at.Child(list.field))...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Max)) {
 		most := c.Max[name]
 		for _, values := range []struct {
@@ -241,22 +271,48 @@ func checkDependency(d v1alpha1.DependencyReference, at *field.Path) field.Error
 	return errs
 }
 
-func checkResources(r *v1alpha1.ResourceRequirements, at *field.Path) field.ErrorList {
+// isQuotaName tells whether a ResourceQuota knows a name
+// (https://kubernetes.io/docs/concepts/policy/resource-quotas/).
+func isQuotaName(name string) bool {
+	_, resourceName, counts := strings.Cut(name, "count/")
+	switch {
+	case counts:
+		return resourceName != "" && len(validation.IsDNS1123Subdomain(resourceName)) == 0
+	case strings.HasPrefix(name, "requests."), strings.HasPrefix(name, "limits."),
+		strings.Contains(name, ".storageclass.storage.k8s.io/"):
+		return len(validation.IsQualifiedName(name)) == 0
+	}
+	return slices.Contains([]string{
+		"cpu", "memory", "storage", "ephemeral-storage", "pods", "services", "services.loadbalancers", "services.nodeports",
+		"configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas",
+	}, name)
+}
+
+// checkResourceNames judges the names and values of a container's resources: Kubernetes' own, or those of a device, which
+// have a domain (https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/).
+func checkResourceNames(list map[corev1.ResourceName]resource.Quantity, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		own := slices.Contains([]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}, name) ||
+			strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
+		domain, _, _ := strings.Cut(string(name), "/")
+		if !own && (!strings.Contains(domain, ".") || len(validation.IsQualifiedName(string(name))) > 0) {
+			errs = append(errs, field.NotSupported(at.Key(string(name)), name, []string{"cpu", "memory", "ephemeral-storage", "hugepages-<size>", "<domain>/<device>"}))
+		}
+		if value := list[name]; value.Sign() < 0 {
+			errs = append(errs, field.Invalid(at.Key(string(name)), value.String(), "must not be below zero"))
+		}
+	}
+	return errs
+}
+
+func checkResources(r *v1alpha1.ResourceRequirements, at *field.Path) field.ErrorList {
+	errs := checkResourceNames(r.Requests, at.Child("requests"))
+	errs = append(errs, checkResourceNames(r.Limits, at.Child("limits"))...)
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		request := r.Requests[name]
 		if limit, ok := r.Limits[name]; ok && request.Cmp(limit) > 0 {
 			errs = append(errs, field.Invalid(at.Child("requests").Key(string(name)), request.String(), fmt.Sprintf("must not be above the limit, %s", limit.String())))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Limits)) {
-		if limit := r.Limits[name]; limit.Sign() < 0 {
-			errs = append(errs, field.Invalid(at.Child("limits").Key(string(name)), limit.String(), "must not be below zero"))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
-		if request := r.Requests[name]; request.Sign() < 0 {
-			errs = append(errs, field.Invalid(at.Child("requests").Key(string(name)), request.String(), "must not be below zero"))
 		}
 	}
 	return errs
