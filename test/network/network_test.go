@@ -10,11 +10,9 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
-	appsv1 "k8s.io/api/apps/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"sigs.k8s.io/yaml"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/gitops/bundles"
@@ -100,84 +98,36 @@ func matches(g *WithT, selector *metav1.LabelSelector, set map[string]string) bo
 	return s.Matches(labels.Set(set))
 }
 
-// site is a tenant with its pods. Orthanc's are as rendered; those of charts and of CloudNativePG have the labels that
-// those give them.
-type site struct {
-	tenant                     *v1alpha1.Tenant
-	orthanc, gateway, database end
-	others                     []end // an egress gateway, Pgpool, and a pod that nobody knows
-	public                     []int32
-}
-
-func newSite(t *testing.T, n network, r *render.Renderer, tenant *v1alpha1.Tenant) site {
-	t.Helper()
-	g := NewWithT(t)
-	ns := tenant.Spec.Namespace
-	bundle, err := r.Render(tenant)
-	g.Expect(err).NotTo(HaveOccurred())
-	s := site{tenant: tenant, others: []end{{name: "unknown", namespace: ns}}}
-	for _, l := range bundle.Layers {
-		for _, o := range l.Objects {
-			switch o.Kind {
-			case "NetworkPolicy":
-				p := networkingv1.NetworkPolicy{}
-				g.Expect(yaml.UnmarshalStrict(o.YAML(), &p)).To(Succeed())
-				n[ns] = append(n[ns], p)
-			case "Deployment":
-				d := appsv1.Deployment{}
-				g.Expect(yaml.Unmarshal(o.YAML(), &d)).To(Succeed())
-				s.orthanc = end{name: o.Name, namespace: ns, labels: d.Spec.Template.Labels}
-			}
-		}
-	}
-	s.gateway = end{name: "gateway", namespace: ns, labels: map[string]string{"app": "istio-ingress", "istio": ns}}
-	s.public = []int32{80, 443, 15021, tenant.Spec.Ingress.DICOM.Port}
-	if tenant.Spec.Ingress.Provider == v1alpha1.TraefikIngress {
-		s.gateway.labels = map[string]string{"app.kubernetes.io/name": "traefik"}
-		s.public = []int32{8000, 8443, 11112} // the ports of the pods
-	}
-	if tenant.Spec.Ingress.Egress.Gateway {
-		s.others = append(s.others, end{name: "egress", namespace: ns, labels: map[string]string{"app": "istio-egress"}})
-	}
-	switch tenant.Spec.Postgres.Provider {
-	case v1alpha1.CloudNativePG:
-		s.database = end{name: "database", namespace: ns, labels: map[string]string{"cnpg.io/cluster": "postgres"}}
-	case v1alpha1.BitnamiPostgres:
-		const name, component = "app.kubernetes.io/name", "app.kubernetes.io/component"
-		s.database = end{name: "pgpool", namespace: ns, labels: map[string]string{name: "postgresql-ha", component: "pgpool"}}
-		s.others = append(s.others, end{name: "postgresql", namespace: ns, labels: map[string]string{name: "postgresql-ha", component: "postgresql"}})
-	}
-	return s
-}
-
-func (s site) pods() []end {
-	all := append([]end{s.orthanc, s.gateway}, s.others...)
-	if s.database.name != "" {
-		all = append(all, s.database)
-	}
-	return all
-}
-
 // Ports that something listens on, or is likely to.
-var ports = []int32{22, 53, 80, 104, 443, 2575, 4242, 5432, 6443, 8000, 8042, 8080, 8443, 9000, 11112, 15012, 15017, 15021, 15090, 20000}
+var ports = []int32{
+	22, 53, 80, 104, 443, 2575, 4242, 5432, 6443, 8000, 8042, 8080, 8443, 9000, 9100, 9187, 11112, 15012, 15017, 15021, 15090, 20000,
+}
 
+// Where operators, istiod, Prometheus and the DNS run, and what labels they have, is what docs/install.md and their own
+// manifests say. The Kubernetes API is no pod: plugins see the address of its Service, or that of a control plane's node.
 var (
-	stranger  = end{name: "stranger", namespace: "default", labels: map[string]string{"app": "istio-ingress", "app.kubernetes.io/name": "orthanc"}}
-	dns       = end{name: "dns", namespace: "kube-system", labels: map[string]string{"k8s-app": "kube-dns"}}
-	istiod    = end{name: "istiod", namespace: "istio-system", labels: map[string]string{"app": "istiod"}}
-	outside   = end{name: "outside", address: "203.0.113.9"}
-	metadata  = end{name: "metadata of the cloud", address: "169.254.169.254"}
-	metadata6 = end{name: "metadata of the cloud", address: "fd00:ec2::254"}
+	stranger   = end{name: "stranger", namespace: "default", labels: map[string]string{"app": "istio-ingress", "app.kubernetes.io/name": "orthanc"}}
+	elsewhere  = end{name: "another service of the cluster", namespace: "storage", labels: map[string]string{"app": "minio"}}
+	dns        = end{name: "dns", namespace: "kube-system", labels: map[string]string{"k8s-app": "kube-dns"}}
+	istiod     = end{name: "istiod", namespace: "istio-system", labels: map[string]string{"app": "istiod"}}
+	operator   = end{name: "CloudNativePG", namespace: "cnpg-system", labels: map[string]string{"app.kubernetes.io/name": "cloudnative-pg"}}
+	prometheus = end{name: "Prometheus", namespace: "monitoring", labels: map[string]string{"app.kubernetes.io/name": "prometheus"}}
+	apiService = end{name: "the Service of the Kubernetes API", address: "10.96.0.1"}
+	apiServer  = end{name: "the Kubernetes API", address: "172.18.0.2"}
+	outside    = end{name: "outside", address: "203.0.113.9"}
+	metadata   = end{name: "metadata of the cloud", address: "169.254.169.254"}
+	metadata6  = end{name: "metadata of the cloud", address: "fd00:ec2::254"}
+	podAgent   = end{name: "EKS Pod Identity's agent", address: "169.254.170.23"}
 )
 
-// TestNetworkPolicies shows of all variants that what has to talk to each other can, and nothing reaches another tenant
-// but through the gateway that everybody may reach.
+// TestNetworkPolicies shows of all variants that what has to talk to each other can, which expectWorking lists, and
+// nothing reaches another tenant but through the gateway that everybody may reach.
 func TestNetworkPolicies(t *testing.T) {
 	r, err := render.New(bundles.FS)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	for _, v := range variants.All() {
-		// How many Orthancs there are and how they are watched opens and closes nothing between these.
-		if strings.Contains(v.Name, "several") || strings.Contains(v.Name, "autoscaling") || strings.Contains(v.Name, "monitoring") {
+		// How many Orthancs there are and what certificates clients have opens and closes nothing between these.
+		if strings.Contains(v.Name, "several") || strings.Contains(v.Name, "autoscaling") || strings.Contains(v.Name, "no-client-certificates") {
 			continue
 		}
 		t.Run(v.Name, func(t *testing.T) {
@@ -185,6 +135,8 @@ func TestNetworkPolicies(t *testing.T) {
 			n := network{}
 			a, b := newSite(t, n, r, v.Tenant("a")), newSite(t, n, r, v.Tenant("b"))
 			expectWorking(g, n, a)
+			expectDatabase(g, n, a)
+			expectPeers(g, n, a)
 			expectClosed(g, n, a)
 			expectApart(g, n, a, b)
 			expectApart(g, n, b, a)
@@ -201,51 +153,96 @@ func expectWorking(g *WithT, n network, s site) {
 	}
 	for _, p := range s.pods() {
 		g.Expect(n.open(g, p, dns, 53)).To(BeTrue(), "from %s to DNS", p.name)
+		if s.usesAPI(p) {
+			g.Expect(n.open(g, p, apiService, 443)).To(BeTrue(), "from %s to %s", p.name, apiService.name)
+			g.Expect(n.open(g, p, apiServer, 6443)).To(BeTrue(), "from %s to %s", p.name, apiServer.name)
+		}
+		inMesh := slices.Contains([]string{"gateway", "egress", s.orthanc.name}, p.name) && s.tenant.Spec.Ingress.Provider == v1alpha1.IstioIngress
+		g.Expect(n.open(g, p, istiod, 15012)).To(Equal(inMesh), "from %s to istiod", p.name)
 	}
+	scraped := s.scraped(g)
+	g.Expect(len(scraped) > 0).To(Equal(s.tenant.Spec.Monitoring.Provider == v1alpha1.PrometheusOperator))
+	for _, p := range s.pods() {
+		for _, port := range scraped[p.name] {
+			g.Expect(n.open(g, prometheus, p, port)).To(BeTrue(), "from Prometheus to %s at %d", p.name, port)
+		}
+	}
+}
+
+func expectDatabase(g *WithT, n network, s site) {
 	if s.database.name != "" {
 		g.Expect(n.open(g, s.orthanc, s.database, 5432)).To(BeTrue(), "from Orthanc to its database")
 	}
-	if s.tenant.Spec.Ingress.Provider == v1alpha1.IstioIngress {
-		for _, p := range []end{s.orthanc, s.gateway} {
-			g.Expect(n.open(g, p, istiod, 15012)).To(BeTrue(), "from %s to istiod", p.name)
-		}
-	}
-	// An egress gateway goes to the peers in Orthanc's place.
-	direct, by := true, s.orthanc
 	for _, p := range s.others {
-		switch p.name {
-		case "egress":
-			direct, by = false, p
-			g.Expect(n.open(g, s.orthanc, p, 8443)).To(BeTrue(), "from Orthanc to the egress gateway")
-		case "postgresql":
+		if p.name == "postgresql" {
 			g.Expect(n.open(g, s.database, p, 5432)).To(BeTrue(), "from Pgpool to PostgreSQL")
 			g.Expect(n.open(g, p, p, 5432)).To(BeTrue(), "between PostgreSQL servers")
 			g.Expect(n.open(g, s.orthanc, p, 5432)).To(BeFalse(), "from Orthanc past Pgpool")
 		}
 	}
-	for _, m := range s.tenant.Spec.Orthanc.Modalities {
-		peer := outside
-		if ip, err := netip.ParseAddr(m.Host); err == nil {
-			peer.address = ip.String()
+	if !s.cloudNativePG() {
+		return
+	}
+	for _, port := range []int32{8000, 5432} {
+		g.Expect(n.open(g, operator, s.database, port)).To(BeTrue(), "from CloudNativePG to an instance at %d", port)
+		g.Expect(n.open(g, s.database, s.database, port)).To(BeTrue(), "between instances at %d", port)
+	}
+	// Jobs make the data directories of instances, the first by itself and the others from the primary.
+	job := end{name: "job", namespace: s.database.namespace, labels: map[string]string{"cnpg.io/cluster": "postgres", "cnpg.io/jobRole": "join"}}
+	g.Expect(n.open(g, job, s.database, 5432)).To(BeTrue(), "from a job to the primary")
+	g.Expect(n.open(g, job, apiService, 443)).To(BeTrue(), "from a job to %s", apiService.name)
+	g.Expect(n.open(g, job, apiServer, 6443)).To(BeTrue(), "from a job to %s", apiServer.name)
+
+	backup := s.tenant.Spec.Postgres.Backup
+	identity := backup != nil && backup.SecretRef == nil
+	g.Expect(n.open(g, s.database, podAgent, 80)).To(Equal(identity), "from an instance to %s", podAgent.name)
+	if backup != nil {
+		for _, store := range []end{outside, elsewhere} {
+			port := httpsPort(g, string(backup.Endpoint))
+			g.Expect(n.open(g, s.database, store, port)).To(BeTrue(), "from an instance to the object store of backups, %s, at %d", store.name, port)
 		}
-		g.Expect(n.open(g, by, peer, m.Port)).To(BeTrue(), "from %s to modality %s", by.name, m.Name)
-		g.Expect(n.open(g, s.orthanc, peer, m.Port)).To(Equal(direct), "from Orthanc itself to modality %s", m.Name)
+	}
+}
+
+// expectPeers looks at what the definition names outside. An egress gateway goes there in Orthanc's place.
+func expectPeers(g *WithT, n network, s site) {
+	direct, by := true, s.orthanc
+	for _, p := range s.others {
+		if p.name == "egress" {
+			direct, by = false, p
+			g.Expect(n.open(g, s.orthanc, p, 8443)).To(BeTrue(), "from Orthanc to the egress gateway")
+		}
+	}
+	for _, d := range s.destinations(g) {
+		peers := []end{outside, elsewhere}
+		if ip, err := netip.ParseAddr(d.host); err == nil {
+			peers = []end{{name: d.host, address: ip.String()}}
+		}
+		for _, peer := range peers {
+			g.Expect(n.open(g, by, peer, d.port)).To(BeTrue(), "from %s to %s, %s, at %d", by.name, d.what, peer.name, d.port)
+			g.Expect(n.open(g, s.orthanc, peer, d.port)).To(Equal(direct), "from Orthanc itself to %s, %s, at %d", d.what, peer.name, d.port)
+		}
 	}
 }
 
 // expectClosed looks at what no pod of a tenant may reach, and what may reach none of them.
 func expectClosed(g *WithT, n network, s site) {
+	scraped := s.scraped(g)
 	for _, port := range ports {
 		for _, p := range s.pods() {
 			g.Expect(n.open(g, p, metadata, port)).To(BeFalse(), "from %s to the metadata service at %d", p.name, port)
 			g.Expect(n.open(g, p, metadata6, port)).To(BeFalse(), "from %s to the metadata service at %d", p.name, port)
 			g.Expect(n.open(g, p, outside, 22)).To(BeFalse(), "from %s to a port that nobody named", p.name)
+			g.Expect(n.open(g, p, apiServer, 6443)).To(Equal(s.usesAPI(p)), "from %s to the Kubernetes API", p.name)
 			if p.name == "gateway" && slices.Contains(s.public, port) {
 				continue
 			}
-			for _, other := range []end{stranger, outside} {
+			for _, other := range []end{stranger, outside, istiod} {
 				g.Expect(n.open(g, other, p, port)).To(BeFalse(), "from %s to %s at %d", other.name, p.name, port)
 			}
+			g.Expect(n.open(g, prometheus, p, port)).To(Equal(slices.Contains(scraped[p.name], port)), "from Prometheus to %s at %d", p.name, port)
+			operated := s.cloudNativePG() && p.name == "database" && (port == 8000 || port == 5432)
+			g.Expect(n.open(g, operator, p, port)).To(Equal(operated), "from CloudNativePG to %s at %d", p.name, port)
 		}
 		if s.database.name != "" {
 			g.Expect(n.open(g, s.gateway, s.database, port)).To(BeFalse(), "from the gateway to the database at %d", port)
