@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
@@ -33,12 +35,12 @@ var accessMistakes = []mistake{
 			var l list
 			own := map[string]bool{}
 			for _, o := range b.all("HelmRelease") {
-				for key, value := range labels(get(o.Object, "spec", "values", "labels")) {
+				for key, value := range labelsOf(get(o.Object, "spec", "values", "labels")) {
 					own[key+"="+value] = true
 				}
 			}
 			for _, o := range b.all("Gateway") {
-				selector := labels(get(o.Object, "spec", "selector"))
+				selector := labelsOf(get(o.Object, "spec", "selector"))
 				unique := false
 				for key, value := range selector {
 					unique = unique || value == b.tenant.Spec.Namespace
@@ -178,7 +180,11 @@ var accessMistakes = []mistake{
 		again: []func(*bundle) bool{
 			without("ServiceEntry", ""),
 			without("ServiceEntry", "peer-modality-mr-1"),
+			without("ServiceEntry", "peer-sts"),
 			in("Sidecar", "default", nil, "spec", "outboundTrafficPolicy"),
+			in("NetworkPolicy", "peer-modality-ct-1", map[string]any{"matchLabels": map[string]any{"app.kubernetes.io/name": "traefik"}}, "spec", "podSelector"),
+			in("NetworkPolicy", "egress-modality-ct-1", map[string]any{"matchLabels": map[string]any{"app.kubernetes.io/name": "orthanc"}}, "spec", "podSelector"),
+			in("NetworkPolicy", "peer-postgres", []any{"Ingress"}, "spec", "policyTypes"),
 			func(b *bundle) bool {
 				policies := b.all("NetworkPolicy")
 				for _, o := range policies {
@@ -221,7 +227,7 @@ var accessMistakes = []mistake{
 	},
 }
 
-func labels(v any) map[string]string {
+func labelsOf(v any) map[string]string {
 	out := map[string]string{}
 	m, _ := v.(map[string]any)
 	for key, value := range m {
@@ -272,12 +278,17 @@ func networkPolicies(b *bundle) []string {
 }
 
 // egress checks that what the tenant's definition names outside is open: in the mesh, if there is one, and in a
-// NetworkPolicy, and that in the mesh nothing else is.
+// NetworkPolicy for the pods that go there, and that in the mesh nothing else is.
 func egress(b *bundle) []string {
 	var l list
 	if b.istio() {
 		mode := get(b.find("Sidecar", "default").Object, "spec", "outboundTrafficPolicy", "mode")
 		l.unless(mode == "REGISTRY_ONLY", "outside hosts are reached by %v", mode)
+	}
+	// An egress gateway goes there in Orthanc's place. Its chart labels pods with the name of the release.
+	pods := labels.Set(b.deployment().Spec.Template.Labels)
+	if b.tenant.Spec.Ingress.Egress.Gateway {
+		pods = labels.Set{"app": "istio-egress"}
 	}
 	for _, e := range outside(b.tenant) {
 		inMesh := !b.istio()
@@ -288,6 +299,9 @@ func egress(b *bundle) []string {
 		l.unless(inMesh, "no ServiceEntry for %s, port %d", e.host, e.port)
 		open := false
 		for _, p := range b.networkPolicies() {
+			if !slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress) || !selects(p.Spec.PodSelector, pods) {
+				continue
+			}
 			for _, rule := range p.Spec.Egress {
 				for _, port := range rule.Ports {
 					for _, to := range rule.To {
@@ -296,9 +310,17 @@ func egress(b *bundle) []string {
 				}
 			}
 		}
-		l.unless(open, "no NetworkPolicy opens %s, port %d", e.host, e.port)
+		l.unless(open, "no NetworkPolicy opens %s, port %d, to pods with %v", e.host, e.port, pods)
 	}
 	return l
+}
+
+func selects(selector metav1.LabelSelector, pods labels.Set) bool {
+	s, err := metav1.LabelSelectorAsSelector(&selector)
+	if err != nil {
+		panic(err)
+	}
+	return s.Matches(pods)
 }
 
 func listOf(o object, field string) []string {
@@ -328,7 +350,7 @@ type outsideHost struct {
 	port int32
 }
 
-// outside lists what Orthanc of a tenant of package variants reaches.
+// outside lists what Orthanc of a tenant of package variants reaches. It does not ask the renderer, which may forget some.
 func outside(t *v1alpha1.Tenant) []outsideHost {
 	var out []outsideHost
 	for _, m := range t.Spec.Orthanc.Modalities {
@@ -345,6 +367,9 @@ func outside(t *v1alpha1.Tenant) []outsideHost {
 			out = append(out, outsideHost{"minio.example.org", 9000})
 		} else {
 			out = append(out, outsideHost{"dicom.s3.eu-central-1.amazonaws.com", 443})
+			if s3.SecretRef == nil { // The identity of the ServiceAccount is turned into keys there.
+				out = append(out, outsideHost{"sts.eu-central-1.amazonaws.com", 443})
+			}
 		}
 	}
 	return out

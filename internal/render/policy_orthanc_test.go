@@ -3,6 +3,7 @@
 package render_test
 
 import (
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -72,6 +73,35 @@ var orthancMistakes = []mistake{
 			ctr(map[string]any{"httpGet": map[string]any{"path": "/app/explorer.html", "port": "http"}}, "readinessProbe"),
 			ctr(map[string]any{"exec": map[string]any{"command": []any{"/probes/test-aliveness.py"}}}, "livenessProbe"),
 			ctr(nil, "startupProbe"),
+		},
+	},
+	{
+		// Identities of workloads are tokens that a webhook mounts below /var/run/secrets, which is /run/secrets in most
+		// images. No directory for them can be made in a read-only volume: the pod does not start then
+		// (https://github.com/kubernetes/kubernetes/issues/65835).
+		name: "mounts over /run/secrets",
+		check: func(b *bundle) []string {
+			var l list
+			for _, o := range b.objects() {
+				for _, kind := range []string{"initContainers", "containers"} {
+					containers, _ := get(o.Object, "spec", "template", "spec", kind).([]any)
+					for _, c := range containers {
+						mounts, _ := get(c, "volumeMounts").([]any)
+						for _, m := range mounts {
+							at, _ := get(m, "mountPath").(string)
+							for _, secrets := range []string{"/run/secrets/", "/var/run/secrets/"} {
+								l.unless(!strings.HasPrefix(secrets, strings.TrimSuffix(path.Clean(at), "/")+"/"), "%s mounts %v over %s", title(o), get(m, "name"), secrets)
+							}
+						}
+					}
+				}
+			}
+			return l
+		},
+		again: []func(*bundle) bool{
+			ctr("/run/secrets", "volumeMounts", 1, "mountPath"), ctr("/var/run/secrets/", "volumeMounts", 1, "mountPath"),
+			ctr("/run", "volumeMounts", 1, "mountPath"), ctr("/var/run", "volumeMounts", 1, "mountPath"),
+			pod([]any{map[string]any{"name": "init", "volumeMounts": []any{map[string]any{"name": "users", "mountPath": "/run/secrets"}}}}, "initContainers"),
 		},
 	},
 	{

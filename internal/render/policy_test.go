@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -84,9 +85,11 @@ type object = *unstructured.Unstructured
 type bundle struct {
 	variant string
 	tenant  *v1alpha1.Tenant
-	// namespace are the labels of the tenant's namespace, which is emitted beside the bundle.
-	namespace map[string]string
-	layers    map[string][]object
+	// namespace are the labels of the tenant's namespace, which is emitted beside the bundle, as are the layers'
+	// Kustomizations.
+	namespace      map[string]string
+	kustomizations []*kustomizev1.Kustomization
+	layers         map[string][]object
 }
 
 // These are set by renderAll.
@@ -127,6 +130,9 @@ var renderAll = sync.OnceValue(func() (err error) {
 
 func newBundle(variant string, t *v1alpha1.Tenant, from *render.Bundle) (*bundle, error) {
 	b := &bundle{variant: variant, tenant: t, namespace: emit.Namespace(t).Labels, layers: map[string][]object{}}
+	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
+		b.kustomizations = append(b.kustomizations, emit.Kustomization(t, layer))
+	}
 	for _, l := range from.Layers {
 		for _, o := range l.Objects {
 			text := string(o.YAML())
@@ -149,6 +155,9 @@ func newBundle(variant string, t *v1alpha1.Tenant, from *render.Bundle) (*bundle
 
 func (b *bundle) clone() *bundle {
 	c := &bundle{variant: b.variant, tenant: b.tenant.DeepCopy(), namespace: maps.Clone(b.namespace), layers: map[string][]object{}}
+	for _, k := range b.kustomizations {
+		c.kustomizations = append(c.kustomizations, k.DeepCopy())
+	}
 	for name, objects := range b.layers {
 		for _, o := range objects {
 			c.layers[name] = append(c.layers[name], o.DeepCopy())
