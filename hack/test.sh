@@ -7,6 +7,11 @@ step() { printf '\n== %s (after %ds)\n' "$1" "$SECONDS"; }
 
 step "generated files"
 make --no-print-directory verify
+step "tests that the docs name"
+for name in $(grep -rohE --include='*.md' '`(Test|Fuzz|Benchmark)[A-Za-z0-9_]+`' README.md docs | tr -d '`' | sort -u); do
+  grep -rqE --include='*_test.go' "^func $name\(" . || { echo "the docs name $name, which is no test" >&2; missing=1; }
+done
+[ -z "${missing-}" ]
 step "vet"
 make --no-print-directory vet
 step "lint"
