@@ -109,7 +109,7 @@ func TestLoadConfig(t *testing.T) {
 		"another plugin":           {"{Authorization: {}}", "spec.orthanc.config[Authorization]", "does not know"},
 		"passwords of others":      {"{DicomWeb: {Servers: {x: [a, b, c]}}}", "spec.orthanc.config[DicomWeb].Servers", "in git"},
 		"peers":                    {"{OrthancPeers: {}}", "spec.orthanc.config[OrthancPeers]", "in git"},
-		"what Korthweb says":       {"{StableAge: 60}", "", ""},
+		"what Korthweb says":       {"{StableAge: 60, Stage: dev, Page: /dicom-web/run/}", "", ""},
 		"a section and its values": {"{DicomWeb: {StudiesMetadata: MainDicomTags}, StableAge: 60}", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

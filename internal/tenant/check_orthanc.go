@@ -200,6 +200,9 @@ func checkPaths(value any, at *field.Path) field.ErrorList {
 		}
 	case string:
 		file := path.Clean("/" + strings.TrimPrefix(v, "file://"))
+		if !strings.Contains(v, "/") {
+			return nil // a word, such as dev
+		}
 		for _, directory := range closedDirectories {
 			if file == directory || strings.HasPrefix(file, directory+"/") {
 				errs = append(errs, field.Forbidden(at, "names a file in "+directory+" of the pod, where its credentials are: "+
