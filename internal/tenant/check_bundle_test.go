@@ -109,6 +109,8 @@ func TestLoadConfig(t *testing.T) {
 		"another plugin":           {"{Authorization: {}}", "spec.orthanc.config[Authorization]", "does not know"},
 		"passwords of others":      {"{DicomWeb: {Servers: {x: [a, b, c]}}}", "spec.orthanc.config[DicomWeb].Servers", "in git"},
 		"peers":                    {"{OrthancPeers: {}}", "spec.orthanc.config[OrthancPeers]", "in git"},
+		"a bound that deletes":     {"{MaximumStorageSize: 1000}", "spec.orthanc.config[MaximumStorageSize]", "delete the patients"},
+		"a bound that refuses":     {"{MaximumPatientCount: 1000, MaximumStorageMode: Reject}", "", ""},
 		"what Korthweb says":       {"{StableAge: 60, Stage: dev, Page: /dicom-web/run/}", "", ""},
 		"a section and its values": {"{DicomWeb: {StudiesMetadata: MainDicomTags}, StableAge: 60}", "", ""},
 	} {

@@ -156,6 +156,12 @@ func checkConfig(o *v1alpha1.OrthancSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, checkSection(o.Plugins, name, config[name], at.Key(name))...)
 		errs = append(errs, checkPaths(config[name], at.Key(name))...)
 	}
+	for _, name := range []string{"MaximumStorageSize", "MaximumPatientCount"} {
+		if _, bounded := config[name]; bounded && config["MaximumStorageMode"] != "Reject" {
+			errs = append(errs, field.Forbidden(at.Key(name), "Orthanc would delete the patients that were not looked at for longest: "+
+				`set MaximumStorageMode to "Reject", which refuses new images instead, or remove this`))
+		}
+	}
 	// Orthanc and its image put the values of environment variables, credentials among them, in the place of ${…}.
 	if strings.Contains(string(raw), "${") {
 		errs = append(errs, field.Forbidden(at, "${ cannot be used here: Orthanc would put an environment variable in its place"))
