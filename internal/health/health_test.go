@@ -315,6 +315,16 @@ func TestObjectMessages(t *testing.T) {
 	}
 }
 
+// The cause comes before what waits for it, whatever the order of the inventory.
+func TestClaimBeforeDeployment(t *testing.T) {
+	g := NewWithT(t)
+	claim := object(g, `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: orthanc-storage, namespace: bhs-orthweb}, status: {phase: Pending}}`)
+	r := health.Assess(health.Input{Tenant: newTenant(), Revision: published, Now: now, Objects: []*unstructured.Unstructured{object(g, deployment), claim},
+		Dependency:  layer("dependency"),
+		Application: layer("application", applied(older), working("Running health checks"), inventory(deploymentID, "bhs-orthweb_orthanc-storage__PersistentVolumeClaim"))})
+	g.Expect(r.Layers[1].Message).To(Equal("PersistentVolumeClaim/bhs-orthweb/orthanc-storage: PVC is not Bound. phase: Pending"))
+}
+
 func TestLongMessages(t *testing.T) {
 	g := NewWithT(t)
 	r := health.Assess(health.Input{Tenant: newTenant(), Revision: published, Now: now, Application: layer("application"),

@@ -63,7 +63,7 @@ func Wanted(k *kustomizev1.Kustomization, revision string) []ObjectRef {
 }
 
 // firstUnready says what is wrong with the first object of a layer that is not as it should be, in the
-// order in which the layer applies them: Deployment/bhs-orthweb/orthanc: 1/3 replicas available.
+// order in which the layer's inventory has them: Deployment/bhs-orthweb/orthanc: 1/3 replicas available.
 func firstUnready(objects []*unstructured.Unstructured, k *kustomizev1.Kustomization) string {
 	if k.Status.Inventory == nil {
 		return ""
@@ -72,17 +72,20 @@ func firstUnready(objects []*unstructured.Unstructured, k *kustomizev1.Kustomiza
 	for _, o := range objects {
 		byID[object.UnstructuredToObjMetadata(o).String()] = o
 	}
-	for _, entry := range k.Status.Inventory.Entries {
-		o := byID[entry.ID]
-		if o == nil {
-			continue
-		}
-		report := reporters[o.GroupVersionKind().GroupKind()]
-		if report == nil {
-			continue
-		}
-		if text := report(o); text != "" {
-			return fmt.Sprintf("%s/%s/%s: %s", o.GetKind(), o.GetNamespace(), o.GetName(), text)
+	// A Deployment comes after what its pods wait for, such as a claim that is not bound.
+	for _, isDeployment := range []bool{false, true} {
+		for _, entry := range k.Status.Inventory.Entries {
+			o := byID[entry.ID]
+			if o == nil || (o.GetKind() == "Deployment") != isDeployment {
+				continue
+			}
+			report := reporters[o.GroupVersionKind().GroupKind()]
+			if report == nil {
+				continue
+			}
+			if text := report(o); text != "" {
+				return fmt.Sprintf("%s/%s/%s: %s", o.GetKind(), o.GetNamespace(), o.GetName(), text)
+			}
 		}
 	}
 	return ""

@@ -177,7 +177,7 @@ var axes = [][]value{
 			s.Orthanc.Image = "registry.example.org/orthanc@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 			s.Orthanc.AETitle = "ST ANN'S"
 			s.Orthanc.UsersSecretRef = secret("own-users")
-			s.Orthanc.Config = &apiextensionsv1.JSON{Raw: []byte(`{"StableAge": 120, "OrthancExplorer2": {"UiOptions": {"EnableUpload": false}}}`)}
+			s.Orthanc.Config = &apiextensionsv1.JSON{Raw: []byte(`{"StableAge": 120, "DicomScpTimeout": 60}`)}
 		}},
 	},
 }
