@@ -69,9 +69,9 @@ func TestOrthancReachesWhatItsDefinitionNames(t *testing.T) {
 		},
 		"dogwood": {
 			"ct-1.hospital.example.com:104":  egress("modality-ct-1"),
-			"fhir.hospital.example.com:104":  egress("egress-f21bbeac"),
-			"fhir.hospital.example.com:443":  egress("egress-2c994c79"),
-			"fhir.hospital.example.com:8443": egress("egress-1880c34e"),
+			"fhir.hospital.example.com:104":  egress("egress-f21bbeac90dbc48a"),
+			"fhir.hospital.example.com:443":  egress("egress-2c994c79ea6e3d77"),
+			"fhir.hospital.example.com:8443": egress("egress-1880c34e93b39636"),
 			"192.0.2.17:104":                 egress("modality-mr-1"),
 		},
 	}
@@ -164,11 +164,11 @@ func TestEgressGateway(t *testing.T) {
 		g.Expect(up.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs()).NotTo(BeEmpty(), "Orthanc's proxy shows its certificate")
 	}
 	g.Expect(got).To(Equal(map[string]string{
-		"modality-ct-1.egress.internal":   "outbound|104||ct-1.hospital.example.com",
-		"modality-mr-1.egress.internal":   "outbound|104||modality-mr-1.peer.internal",
-		"egress-f21bbeac.egress.internal": "outbound|104||fhir.hospital.example.com",
-		"egress-2c994c79.egress.internal": "outbound|443||fhir.hospital.example.com",
-		"egress-1880c34e.egress.internal": "outbound|8443||fhir.hospital.example.com",
+		"modality-ct-1.egress.internal":           "outbound|104||ct-1.hospital.example.com",
+		"modality-mr-1.egress.internal":           "outbound|104||modality-mr-1.peer.internal",
+		"egress-f21bbeac90dbc48a.egress.internal": "outbound|104||fhir.hospital.example.com",
+		"egress-2c994c79ea6e3d77.egress.internal": "outbound|443||fhir.hospital.example.com",
+		"egress-1880c34e93b39636.egress.internal": "outbound|8443||fhir.hospital.example.com",
 	}))
 }
 
