@@ -119,9 +119,6 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 
 	// Suspended, Flux is told to change nothing, and bundle and status stay what they are.
 	if obj.Spec.Suspend {
-		if obj.Status.Artifact == nil {
-			return ctrl.Result{}, nil
-		}
 		if err := r.Applier.Suspend(ctx, resolved); err != nil {
 			return ctrl.Result{}, fmt.Errorf("cannot suspend the layers: %w", err)
 		}

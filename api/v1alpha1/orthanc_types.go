@@ -242,7 +242,7 @@ type S3Spec struct {
 	Region string `json:"region"`
 
 	// Endpoint is the URL of a service other than AWS, such as https://minio.example.com:9000.
-	// +kubebuilder:validation:XValidation:rule="!self.matches('amazonaws[.]com')",message="an endpoint of AWS follows from the region: leave it out"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[.]amazonaws[.]com(:[0-9]+)?$') || self.contains('.vpce.')",message="an endpoint of AWS follows from the region: leave it out"
 	// +optional
 	Endpoint EndpointURL `json:"endpoint,omitempty"`
 

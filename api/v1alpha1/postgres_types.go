@@ -117,8 +117,8 @@ type ExternalPostgresSpec struct {
 	// +optional
 	Port int32 `json:"port,omitempty"`
 
-	// Database is the name of the database, orthanc by default. It cannot be changed, while host and port can: the
-	// same database may move to another server.
+	// Database is the name of the database, orthanc by default. It cannot be changed once it is written, while host and
+	// port can: the same database may move to another server.
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][-A-Za-z0-9_]*$')",message="a database's name is letters, digits, '-' and '_', beginning with a letter or '_'"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database is immutable: the index of the images would be left behind in the other one"

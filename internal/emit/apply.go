@@ -59,8 +59,8 @@ type Result struct {
 
 // Apply makes the cluster hold what is emitted for tenant, with artifact announced in the status of its
 // ExternalArtifact. Where everything is as it should be it sends no write, and one read for each Secret of
-// generated credentials, of its metadata, which is never cached. That read is the price of putting back a
-// Secret that somebody deleted without a watch on Secrets. Secrets that the definition names are read too, each time: a layer is
+// generated credentials, of its metadata, which is never cached. That read is the price of noticing that
+// somebody deleted one without a watch on Secrets. Secrets that the definition names are read too, each time: a layer is
 // not given a bundle whose pods could not start.
 //
 // A new object is created, which fails when the name is taken, so that no other's object is ever taken
@@ -294,7 +294,8 @@ func (a *apply) credentials(ctx context.Context) error {
 		live := &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta}
 		err := a.uncached.Get(ctx, client.ObjectKeyFromObject(secret), live)
 		if apierrors.IsNotFound(err) {
-			if secretName == PostgresCredentialsName {
+			// Unless the namespace, and the database in it, was gone too.
+			if secretName == PostgresCredentialsName && !slices.Contains(a.result.Changed, name(Namespace(a.tenant))) {
 				return &SecretError{Field: "spec.postgres", Secret: name(secret)[len("Secret/"):], Problem: "is gone, and the database " +
 					"keeps the passwords that were in it: restore it from a backup, or set the database's to those of a new one"}
 			}

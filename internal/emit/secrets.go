@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -133,7 +134,8 @@ func checkUsers(data []byte) string {
 	if len(users) == 0 {
 		return "names no user: Orthanc does not start without one"
 	}
-	for name, password := range users {
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		password := users[name]
 		if name == "" || password == "" {
 			return "has a user without a name or a password"
 		}

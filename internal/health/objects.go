@@ -72,11 +72,11 @@ func firstUnready(objects []*unstructured.Unstructured, k *kustomizev1.Kustomiza
 	for _, o := range objects {
 		byID[object.UnstructuredToObjMetadata(o).String()] = o
 	}
-	// A Deployment comes after what its pods wait for, such as a claim that is not bound.
-	for _, isDeployment := range []bool{false, true} {
+	// A Deployment whose pods are there comes after what they wait for, such as a claim that is not bound.
+	for _, waits := range []bool{false, true} {
 		for _, entry := range k.Status.Inventory.Entries {
 			o := byID[entry.ID]
-			if o == nil || (o.GetKind() == "Deployment") != isDeployment {
+			if o == nil || (o.GetKind() == "Deployment" && !replicaFailure(o)) != waits {
 				continue
 			}
 			report := reporters[o.GroupVersionKind().GroupKind()]
@@ -89,6 +89,12 @@ func firstUnready(objects []*unstructured.Unstructured, k *kustomizev1.Kustomiza
 		}
 	}
 	return ""
+}
+
+// replicaFailure says whether pods of a Deployment cannot be made, so that nothing that waits for them can go on.
+func replicaFailure(o *unstructured.Unstructured) bool {
+	c := condition(o, "ReplicaFailure")
+	return c != nil && c.Status == metav1.ConditionTrue
 }
 
 // readyMessage is for kinds with a Ready condition, without which they have not been looked at yet.
@@ -143,8 +149,8 @@ func deploymentMessage(o *unstructured.Unstructured) string {
 	case updated < wanted:
 		text = fmt.Sprintf("%d/%d replicas updated", updated, wanted)
 	}
-	if c := condition(o, "ReplicaFailure"); c != nil && c.Status == metav1.ConditionTrue {
-		return text + ": " + c.Message
+	if replicaFailure(o) {
+		return text + ": " + condition(o, "ReplicaFailure").Message
 	}
 	if c := condition(o, "Progressing"); c != nil && c.Reason == "ProgressDeadlineExceeded" {
 		return text + ": " + c.Message

@@ -274,17 +274,20 @@ func checkDependency(d v1alpha1.DependencyReference, at *field.Path) field.Error
 // isQuotaName tells whether a ResourceQuota knows a name
 // (https://kubernetes.io/docs/concepts/policy/resource-quotas/).
 func isQuotaName(name string) bool {
-	_, resourceName, counts := strings.Cut(name, "count/")
+	if counted, ok := strings.CutPrefix(name, "count/"); ok {
+		return len(validation.IsDNS1123Subdomain(counted)) == 0
+	}
+	compute := strings.TrimPrefix(strings.TrimPrefix(name, "requests."), "limits.")
 	switch {
-	case counts:
-		return resourceName != "" && len(validation.IsDNS1123Subdomain(resourceName)) == 0
-	case strings.HasPrefix(name, "requests."), strings.HasPrefix(name, "limits."),
-		strings.Contains(name, ".storageclass.storage.k8s.io/"):
+	case slices.Contains([]string{"cpu", "memory", "ephemeral-storage"}, compute), name == "requests.storage",
+		strings.HasPrefix(compute, corev1.ResourceHugePagesPrefix):
+		return true
+	case strings.Contains(name, "/"): // a device, or a class of storage or devices
 		return len(validation.IsQualifiedName(name)) == 0
 	}
 	return slices.Contains([]string{
-		"cpu", "memory", "storage", "ephemeral-storage", "pods", "services", "services.loadbalancers", "services.nodeports",
-		"configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas",
+		"pods", "services", "services.loadbalancers", "services.nodeports", "configmaps", "secrets",
+		"persistentvolumeclaims", "replicationcontrollers", "resourcequotas",
 	}, name)
 }
 
@@ -295,8 +298,8 @@ func checkResourceNames(list map[corev1.ResourceName]resource.Quantity, at *fiel
 	for _, name := range slices.Sorted(maps.Keys(list)) {
 		own := slices.Contains([]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}, name) ||
 			strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
-		domain, _, _ := strings.Cut(string(name), "/")
-		if !own && (!strings.Contains(domain, ".") || len(validation.IsQualifiedName(string(name))) > 0) {
+		device := strings.Contains(string(name), "/") && !strings.HasPrefix(string(name), "requests.")
+		if !own && (!device || len(validation.IsQualifiedName(string(name))) > 0) {
 			errs = append(errs, field.NotSupported(at.Key(string(name)), name, []string{"cpu", "memory", "ephemeral-storage", "hugepages-<size>", "<domain>/<device>"}))
 		}
 		if value := list[name]; value.Sign() < 0 {

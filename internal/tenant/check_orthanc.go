@@ -157,7 +157,7 @@ func checkConfig(o *v1alpha1.OrthancSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, checkPaths(config[name], at.Key(name))...)
 	}
 	for _, name := range []string{"MaximumStorageSize", "MaximumPatientCount"} {
-		if _, bounded := config[name]; bounded && config["MaximumStorageMode"] != "Reject" {
+		if bound, set := config[name]; set && bound != float64(0) && config["MaximumStorageMode"] != "Reject" {
 			errs = append(errs, field.Forbidden(at.Key(name), "Orthanc would delete the patients that were not looked at for longest: "+
 				`set MaximumStorageMode to "Reject", which refuses new images instead, or remove this`))
 		}
@@ -176,9 +176,9 @@ func checkSection(plugins []v1alpha1.Plugin, name string, value any, at *field.P
 		switch {
 		case !strings.EqualFold(name, section) || slices.Contains(plugins, plugin):
 		case plugin == "":
-			errs = append(errs, field.Forbidden(at, "it would switch a plugin on that spec.orthanc.plugins does not know: remove it"))
+			errs = append(errs, field.Forbidden(at, "is the section of a plugin that spec.orthanc.plugins does not know: remove it"))
 		default:
-			errs = append(errs, field.Forbidden(at, fmt.Sprintf("it would switch the plugin %s on: list it in spec.orthanc.plugins, or remove this", plugin)))
+			errs = append(errs, field.Forbidden(at, fmt.Sprintf("is the section of the plugin %s: list that in spec.orthanc.plugins, or remove this", plugin)))
 		}
 	}
 	options, _ := value.(map[string]any)
@@ -206,8 +206,8 @@ func checkPaths(value any, at *field.Path) field.ErrorList {
 		}
 	case string:
 		file := path.Clean("/" + strings.TrimPrefix(v, "file://"))
-		if !strings.Contains(v, "/") {
-			return nil // a word, such as dev
+		if !strings.Contains(v, "/") || strings.HasPrefix(file, "/etc/ssl/certs/") {
+			return nil // a word, such as dev, or certificates of public CAs
 		}
 		for _, directory := range closedDirectories {
 			if file == directory || strings.HasPrefix(file, directory+"/") {

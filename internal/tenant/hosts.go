@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +18,13 @@ import (
 )
 
 // metadata are where clouds serve a machine's credentials to whoever asks, beside the link-local addresses: AWS over
-// IPv6, and Azure's platform address.
-var metadata = []netip.Prefix{netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("168.63.129.16/32")}
+// IPv6, Azure and Alibaba.
+var metadata = []netip.Prefix{
+	netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("168.63.129.16/32"), netip.MustParsePrefix("100.100.100.200/32"),
+}
+
+// number is a last label by which the C library takes a name for an IPv4 address, such as 127.1 or 0x7f000001.
+var number = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
 
 // checkHost judges the DNS name or IP address of another machine. It refuses those of the pod itself, and the addresses
 // where clouds serve credentials.
@@ -42,10 +48,8 @@ func checkName(host string, at *field.Path) field.ErrorList {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return field.ErrorList{field.Invalid(at, host, "is the pod itself: name the other machine")}
 	}
-	last := host[strings.LastIndex(host, ".")+1:]
-	_, numeric := strconv.Atoi(last)
-	if len(validation.IsDNS1123Subdomain(host)) > 0 || numeric == nil {
-		return field.ErrorList{field.Invalid(at, host, "must be a DNS name or an IP address, without a port")}
+	if len(validation.IsDNS1123Subdomain(host)) > 0 || number.MatchString(host[strings.LastIndex(host, ".")+1:]) {
+		return field.ErrorList{field.Invalid(at, host, "must be an IP address or a DNS name whose last label is no number, without a port")}
 	}
 	return nil
 }
@@ -84,6 +88,9 @@ func canonicalEndpoint(endpoint v1alpha1.EndpointURL) string {
 	u, err := url.Parse(string(endpoint))
 	if err != nil {
 		return string(endpoint)
+	}
+	if strings.HasSuffix(u.Hostname(), ".amazonaws.com") {
+		return "AWS"
 	}
 	port, err := strconv.Atoi(u.Port())
 	if err != nil {
