@@ -3,6 +3,8 @@
 package v1alpha1
 
 import (
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -221,6 +223,23 @@ func setDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
+
+// HostPort returns the host and the port of an endpoint, 443 where it names none, as https does. Both are empty where
+// there is no endpoint.
+func (e EndpointURL) HostPort() (host string, port int) {
+	u, err := url.Parse(string(e))
+	if err != nil || u.Host == "" {
+		return "", 0
+	}
+	port = 443
+	if n, err := strconv.Atoi(u.Port()); err == nil {
+		port = n
+	}
+	return u.Hostname(), port
+}
+
+// MaxPatchBytes bounds the patches of a tenant together, and so what a bundle can grow to and how long that takes.
+const MaxPatchBytes = 32 << 10
 
 // IndexConnections is how many connections each Orthanc pod keeps to the index in its database: IndexConnectionsCount
 // of its PostgreSQL plugin, whose own default, 50, would need a server for 50 connections per pod.

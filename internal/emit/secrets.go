@@ -87,7 +87,8 @@ func (a *apply) dropSecretReader(ctx context.Context, binding *rbacv1.RoleBindin
 	return nil
 }
 
-// bindingDelay is how long the apiserver may take to know of a binding that was just made. It watches them.
+// bindingDelay is how long the apiserver may take to know of a binding that was just made. It watches them. Of one that
+// is there longer it knows.
 const bindingDelay = 5 * time.Second
 
 func (a *apply) checkSecret(ctx context.Context, ref v1alpha1.SecretRef) error {
@@ -96,10 +97,11 @@ func (a *apply) checkSecret(ctx context.Context, ref v1alpha1.SecretRef) error {
 		return &SecretError{Field: ref.Field, Secret: key.String(), Problem: fmt.Sprintf(format, args...)}
 	}
 	secret := &corev1.Secret{}
+	justBound := slices.Contains(a.result.Changed, name(secretReader(a.tenant, a.self)))
 	var err error
 	_ = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, bindingDelay, true, func(context.Context) (bool, error) {
 		err = a.uncached.Get(ctx, key, secret)
-		return !apierrors.IsForbidden(err), nil
+		return !apierrors.IsForbidden(err) || !justBound, nil
 	})
 	switch {
 	case apierrors.IsNotFound(err):

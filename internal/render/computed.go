@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -165,12 +164,9 @@ func endpoints(s *v1alpha1.TenantSpec) []endpoint {
 // s3Endpoints are where the AWS SDK connects to: the bucket's own host with virtual addressing, and the token service
 // where no key is given (https://docs.aws.amazon.com/general/latest/gr/s3.html and sts.html).
 func s3Endpoints(s3 *v1alpha1.S3Spec) []endpoint {
-	host, port := "s3."+s3.Region+".amazonaws.com", 443
-	if u, err := url.Parse(string(s3.Endpoint)); err == nil && u.Host != "" {
-		host = u.Hostname()
-		if p, err := strconv.Atoi(u.Port()); err == nil {
-			port = p
-		}
+	host, port := s3.Endpoint.HostPort()
+	if host == "" {
+		host, port = "s3."+s3.Region+".amazonaws.com", 443
 	}
 	if s3.VirtualAddressing != nil && *s3.VirtualAddressing {
 		host = s3.Bucket + "." + host

@@ -26,10 +26,6 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// maxPatchBytes is the most that all patches of one tenant may have together. A patch may go to every object, so
-// this bounds what a bundle can grow to and how long that takes.
-const maxPatchBytes = 32 << 10
-
 // patch applies the tenant's own patches to all layers with kustomize's patch filters, and refuses those that
 // do more than change objects within the tenant's namespace.
 func (b *Bundle) patch(t *v1alpha1.Tenant) error {
@@ -37,8 +33,8 @@ func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 	for _, p := range t.Spec.Patches {
 		size += len(p.Patch)
 	}
-	if size > maxPatchBytes {
-		return &Error{Field: "spec.patches", Err: fmt.Errorf("have %d bytes, at most %d are allowed", size, maxPatchBytes)}
+	if size > v1alpha1.MaxPatchBytes {
+		return &Error{Field: "spec.patches", Err: fmt.Errorf("have %d bytes, at most %d are allowed", size, v1alpha1.MaxPatchBytes)}
 	}
 	p, err := newPatcher(b, newGuard(t))
 	if err != nil {

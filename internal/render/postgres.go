@@ -3,7 +3,6 @@
 package render
 
 import (
-	"net/url"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,12 +29,9 @@ func sharedBuffers(p *v1alpha1.PostgresSpec) string {
 
 // backupPort returns the port of the object store that backups go to.
 func backupPort(b *v1alpha1.BackupSpec) int {
-	if b != nil {
-		if u, err := url.Parse(string(b.Endpoint)); err == nil {
-			if port, err := strconv.Atoi(u.Port()); err == nil {
-				return port
-			}
-		}
+	if b != nil && b.Endpoint != "" {
+		_, port := b.Endpoint.HostPort()
+		return port
 	}
 	return 443
 }

@@ -27,10 +27,6 @@ import (
 // defined before they are.
 var platformNamespaces = []string{"flux-system", "istio-system", "cnpg-system", "cert-manager"}
 
-// maxPatchBytes bounds the patches of a tenant together. render has the same bound, for the Tenants that it
-// is given otherwise; here a definition is refused before it is written.
-const maxPatchBytes = 32 << 10
-
 // maxCertificateDuration is half the life of the tenant's CA, as gitops/bundles has it.
 const maxCertificateDuration = 43800 * time.Hour
 
@@ -55,9 +51,9 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	for _, p := range t.Spec.Patches {
 		patches += len(p.Patch)
 	}
-	if patches > maxPatchBytes {
+	if patches > v1alpha1.MaxPatchBytes {
 		errs = append(errs, field.Invalid(spec.Child("patches"), fmt.Sprintf("%d bytes", patches), fmt.Sprintf(
-			"the patches may have %d bytes together: shorten them", maxPatchBytes)))
+			"the patches may have %d bytes together: shorten them", v1alpha1.MaxPatchBytes)))
 	}
 	if r := t.Spec.Orthanc.Resources; r != nil {
 		errs = append(errs, checkResources(r, spec.Child("orthanc", "resources"))...)
@@ -170,14 +166,6 @@ var writtenSecrets = []string{
 	"tenant-ca", "web-tls", "dicom-tls", "modality-", "postgres-", v1alpha1.DefaultUsersSecret, "sh.helm.release.",
 }
 
-func checkDuration(d *metav1.Duration, at *field.Path) field.ErrorList {
-	if d == nil || d.Duration <= maxCertificateDuration {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(at, d.Duration.String(), fmt.Sprintf(
-		"must be at most %s (five years): the CA that signs it lives ten", maxCertificateDuration))}
-}
-
 // checkSecretNames judges the names of the Secrets that a definition refers to.
 func checkSecretNames(t *v1alpha1.Tenant) field.ErrorList {
 	var errs field.ErrorList
@@ -194,6 +182,15 @@ func checkSecretNames(t *v1alpha1.Tenant) field.ErrorList {
 		}
 	}
 	return errs
+}
+
+// checkDuration refuses a certificate that may live longer than is left of its CA.
+func checkDuration(d *metav1.Duration, at *field.Path) field.ErrorList {
+	if d == nil || d.Duration <= maxCertificateDuration {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at, d.Duration.String(), fmt.Sprintf(
+		"must be at most %s (five years): the CA that signs it lives ten", maxCertificateDuration))}
 }
 
 // checkQuota judges the quota by itself and against what the bundle's containers ask for.

@@ -104,7 +104,6 @@ var ownedOptions = map[string]string{
 	"LimitFindInstances":              ownedByKorthweb,
 	"LimitFindResults":                ownedByKorthweb,
 	"StorageAccessOnFind":             ownedByKorthweb,
-	"StandardErrorLogLevel":           ownedByKorthweb,
 }
 
 const (

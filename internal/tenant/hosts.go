@@ -5,10 +5,8 @@ package tenant
 import (
 	"fmt"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -59,15 +57,10 @@ func checkEndpoint(endpoint v1alpha1.EndpointURL, at *field.Path) field.ErrorLis
 	if endpoint == "" {
 		return nil
 	}
-	u, err := url.Parse(string(endpoint))
-	if err != nil {
-		return field.ErrorList{field.Invalid(at, string(endpoint), "must be an https URL")}
-	}
-	errs := checkHost(u.Hostname(), at)
-	if port := u.Port(); port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			errs = append(errs, field.Invalid(at, string(endpoint), "its port must be 1 to 65535"))
-		}
+	host, port := endpoint.HostPort()
+	errs := checkHost(host, at)
+	if port < 1 || port > 65535 {
+		errs = append(errs, field.Invalid(at, string(endpoint), "its port must be 1 to 65535"))
 	}
 	return errs
 }
@@ -82,19 +75,9 @@ func canonicalHost(host string) string {
 
 // canonicalEndpoint returns one spelling, host:port, of the URL of a service, or of AWS where there is none.
 func canonicalEndpoint(endpoint v1alpha1.EndpointURL) string {
-	if endpoint == "" {
+	host, port := endpoint.HostPort()
+	if host == "" || strings.HasSuffix(host, ".amazonaws.com") {
 		return "AWS"
 	}
-	u, err := url.Parse(string(endpoint))
-	if err != nil {
-		return string(endpoint)
-	}
-	if strings.HasSuffix(u.Hostname(), ".amazonaws.com") {
-		return "AWS"
-	}
-	port, err := strconv.Atoi(u.Port())
-	if err != nil {
-		port = 443
-	}
-	return fmt.Sprintf("%s:%d", canonicalHost(u.Hostname()), port)
+	return fmt.Sprintf("%s:%d", canonicalHost(host), port)
 }
