@@ -16,23 +16,23 @@ type CertificatesSpec struct {
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(s|m|h))+$"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h')",message="duration must be at least 1h"
 	// +optional
-	Duration *metav1.Duration `json:"duration,omitempty"`
+	Duration *metav1.Duration `json:"duration,omitempty" facility:"allowed"`
 
 	// RenewBefore is how long before their end these are renewed, 720h (30 days) by default.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(s|m|h))+$"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m')",message="renewBefore must be at least 5m"
 	// +optional
-	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
+	RenewBefore *metav1.Duration `json:"renewBefore,omitempty" facility:"allowed"`
 
 	// Clients are the certificates by which modalities identify themselves, one for each that is declared.
 	// +optional
-	Clients ClientCertificatesSpec `json:"clients,omitempty,omitzero"`
+	Clients ClientCertificatesSpec `json:"clients,omitempty,omitzero" facility:"allowed"`
 
 	// IssuerRef names the issuer of the web host's certificate, such as a ClusterIssuer of an ACME authority. The
 	// tenant's own CA by default.
 	// +optional
-	IssuerRef *IssuerReference `json:"issuerRef,omitempty"`
+	IssuerRef *IssuerReference `json:"issuerRef,omitempty" facility:"reserved"`
 }
 
 // ClientCertificatesSpec configures the client certificates of modalities.
@@ -44,7 +44,7 @@ type ClientCertificatesSpec struct {
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(s|m|h))+$"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h')",message="duration must be at least 1h"
 	// +optional
-	Duration *metav1.Duration `json:"duration,omitempty"`
+	Duration *metav1.Duration `json:"duration,omitempty" facility:"allowed"`
 
 	// RenewBefore is how long before its end it is renewed, 2160h (90 days) by default. The old one is good until
 	// its end.
@@ -52,7 +52,7 @@ type ClientCertificatesSpec struct {
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(s|m|h))+$"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m')",message="renewBefore must be at least 5m"
 	// +optional
-	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
+	RenewBefore *metav1.Duration `json:"renewBefore,omitempty" facility:"allowed"`
 }
 
 // IssuerReference names an issuer of cert-manager.
@@ -61,18 +61,18 @@ type IssuerReference struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +optional
-	Group string `json:"group,omitempty"`
+	Group string `json:"group,omitempty" facility:"reserved"`
 
 	// Kind of the issuer, ClusterIssuer by default. An Issuer is looked for in the tenant's namespace.
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
 	// +optional
-	Kind string `json:"kind,omitempty"`
+	Kind string `json:"kind,omitempty" facility:"reserved"`
 
 	// Name of the issuer.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +required
-	Name string `json:"name"`
+	Name string `json:"name" facility:"reserved"`
 }

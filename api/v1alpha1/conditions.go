@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+// DefinitionAcceptedCondition is, on a Tenant that comes from a TenantRepository, whether its newest definition was
+// accepted. It is False, with file, line and what is wrong, while that is refused and an older one runs.
+const DefinitionAcceptedCondition = "DefinitionAccepted"
+
 // Condition reasons beyond those of github.com/fluxcd/pkg/apis/meta and of source-controller.
 const (
 	// InvalidDefinitionReason: the definition breaks a rule of the API; a new revision will help,
@@ -13,6 +17,13 @@ const (
 
 	// ConflictReason: another tenant held the host, namespace, address or name first.
 	ConflictReason = "Conflict"
+
+	// ReservedFieldReason: a facility's own file sets a field that is for the platform to set.
+	ReservedFieldReason = "ReservedField"
+
+	// RetainedReason: the tenant's namespace was kept when a tenant was removed, and nobody has approved yet that it
+	// is taken into use again.
+	RetainedReason = "Retained"
 
 	// NotOwnedReason: an object or namespace of that name exists and was not created by Korthweb
 	// for this tenant.

@@ -25,27 +25,27 @@ const (
 type IngressSpec struct {
 	// Provider of the ingress: Istio (the default) or Traefik.
 	// +optional
-	Provider IngressProvider `json:"provider,omitempty"`
+	Provider IngressProvider `json:"provider,omitempty" facility:"allowed"`
 
 	// Web is the HTTPS entry.
 	// +optional
-	Web WebIngress `json:"web,omitempty,omitzero"`
+	Web WebIngress `json:"web,omitempty,omitzero" facility:"allowed"`
 
 	// DICOM is the DICOM over TLS entry.
 	// +optional
-	DICOM DICOMIngress `json:"dicom,omitempty,omitzero"`
+	DICOM DICOMIngress `json:"dicom,omitempty,omitzero" facility:"allowed"`
 
 	// Service of the gateway.
 	// +optional
-	Service GatewayService `json:"service,omitempty,omitzero"`
+	Service GatewayService `json:"service,omitempty,omitzero" facility:"reserved"`
 
 	// Egress is what the tenant reaches outside of the cluster, beside what other fields name.
 	// +optional
-	Egress EgressSpec `json:"egress,omitempty,omitzero"`
+	Egress EgressSpec `json:"egress,omitempty,omitzero" facility:"allowed"`
 
 	// Chart that the gateway is installed from. The default is the provider's own: Istio's gateway chart, or Traefik's.
 	// +optional
-	Chart ChartSpec `json:"chart,omitempty,omitzero"`
+	Chart ChartSpec `json:"chart,omitempty,omitzero" facility:"reserved"`
 }
 
 // ClientCertificates says whether who connects must show a certificate.
@@ -66,12 +66,12 @@ type EgressSpec struct {
 	// names.
 	// +kubebuilder:validation:MaxItems=100
 	// +optional
-	Hosts []EgressHost `json:"hosts,omitempty"`
+	Hosts []EgressHost `json:"hosts,omitempty" facility:"allowed"`
 
 	// Gateway sends what leaves the mesh through an egress gateway of the tenant's own, so that it comes from
 	// addresses that a firewall can know. Istio only.
 	// +optional
-	Gateway bool `json:"gateway,omitempty"`
+	Gateway bool `json:"gateway,omitempty" facility:"allowed"`
 }
 
 // EgressHost is a host outside of the cluster.
@@ -81,44 +81,44 @@ type EgressHost struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-zA-Z0-9]([-a-zA-Z0-9.:]*[a-zA-Z0-9])?$')",message="host must be a DNS name or an IP address"
 	// +required
-	Host string `json:"host"`
+	Host string `json:"host" facility:"allowed"`
 
 	// Port of the host.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +required
-	Port int32 `json:"port"`
+	Port int32 `json:"port" facility:"allowed"`
 
 	// Protocol that is spoken there: TLS (which HTTPS is, the default) or TCP.
 	// +kubebuilder:validation:Enum=TLS;TCP
 	// +optional
-	Protocol string `json:"protocol,omitempty"`
+	Protocol string `json:"protocol,omitempty" facility:"allowed"`
 }
 
 // WebIngress is the HTTPS entry.
 type WebIngress struct {
 	// Host is the DNS name, spec.domain by default.
 	// +optional
-	Host Hostname `json:"host,omitempty"`
+	Host Hostname `json:"host,omitempty" facility:"allowed"`
 }
 
 // DICOMIngress is the DICOM over TLS entry.
 type DICOMIngress struct {
 	// Host is the DNS name in the certificate, dicom.<domain> by default.
 	// +optional
-	Host Hostname `json:"host,omitempty"`
+	Host Hostname `json:"host,omitempty" facility:"allowed"`
 
 	// Port that modalities connect to, 11112 by default (registered for DICOM, IANA "dicom").
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +kubebuilder:validation:XValidation:rule="!(self in [80, 443]) && !(self >= 15000 && self <= 15090)",message="ports 80, 443 and 15000 to 15090 are the gateway's own"
 	// +optional
-	Port int32 `json:"port,omitempty"`
+	Port int32 `json:"port,omitempty" facility:"allowed"`
 
 	// ClientCertificates says whether modalities must show a certificate of the tenant's CA: Required (the default)
 	// or None, for a network that is closed by other means.
 	// +optional
-	ClientCertificates ClientCertificates `json:"clientCertificates,omitempty"`
+	ClientCertificates ClientCertificates `json:"clientCertificates,omitempty" facility:"allowed"`
 }
 
 // Hostname is a DNS name in lower case, without a wildcard.
@@ -135,23 +135,23 @@ type GatewayService struct {
 	// Type of the Service, LoadBalancer by default.
 	// +kubebuilder:validation:Enum=LoadBalancer;NodePort;ClusterIP
 	// +optional
-	Type corev1.ServiceType `json:"type,omitempty"`
+	Type corev1.ServiceType `json:"type,omitempty" facility:"reserved"`
 
 	// Annotations of the Service, which is where clouds take their load balancer's options from.
 	// +kubebuilder:validation:MaxProperties=64
 	// +optional
-	Annotations map[string]string `json:"annotations,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty" facility:"reserved"`
 
 	// LoadBalancerClass of the Service.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
-	LoadBalancerClass string `json:"loadBalancerClass,omitempty"`
+	LoadBalancerClass string `json:"loadBalancerClass,omitempty" facility:"reserved"`
 
 	// LoadBalancerIP is the address to ask the load balancer for. No two tenants may ask for one address.
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="loadBalancerIP must be an IP address"
 	// +optional
-	LoadBalancerIP string `json:"loadBalancerIP,omitempty"`
+	LoadBalancerIP string `json:"loadBalancerIP,omitempty" facility:"reserved"`
 }
 
 // ChartSpec is a Helm chart in an OCI registry.
@@ -160,19 +160,19 @@ type ChartSpec struct {
 	// +kubebuilder:validation:Pattern="^oci://.+$"
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
-	URL string `json:"url,omitempty"`
+	URL string `json:"url,omitempty" facility:"reserved"`
 
 	// Version of the chart.
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`
 	// +optional
-	Version string `json:"version,omitempty"`
+	Version string `json:"version,omitempty" facility:"reserved"`
 
 	// Insecure allows a registry without TLS.
 	// +optional
-	Insecure bool `json:"insecure,omitempty"`
+	Insecure bool `json:"insecure,omitempty" facility:"reserved"`
 
 	// SecretRef names a registry Secret in the tenant's namespace.
 	// +optional
-	SecretRef *meta.LocalObjectReference `json:"secretRef,omitempty"`
+	SecretRef *meta.LocalObjectReference `json:"secretRef,omitempty" facility:"reserved"`
 }

@@ -11,7 +11,8 @@ const (
 	// FieldManager on everything that Korthweb emits.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 
-	// Finalizer is held by a Tenant until what was emitted for it is gone, in order.
+	// Finalizer is held by a Tenant that is marked for removal until what was emitted for it is gone, in order. A Tenant
+	// that is not marked has none: when it disappears, nothing that runs goes with it.
 	Finalizer = LabelPrefix + "finalizer"
 
 	// LabelPrefix is the domain of Korthweb's own labels and annotations. Nobody else may set keys
@@ -43,6 +44,28 @@ const (
 	// DigestAnnotation is the digest of an object's desired content when it was last applied: of
 	// the resolved definition on a Tenant, of the whole object on what is emitted for one.
 	DigestAnnotation = LabelPrefix + "digest"
+
+	// RemoveAnnotation marks a Tenant for removal; its value is the revision that removes it. Only Korthweb may set it.
+	RemoveAnnotation = LabelPrefix + "remove"
+
+	// HostsAnnotation is, on a tenant's namespace, the hosts that are the tenant's own, with commas between them. Admission
+	// policies compare what is created there with it.
+	HostsAnnotation = LabelPrefix + "hosts"
+
+	// LoadBalancerIPAnnotation is, on a tenant's namespace, the address of the load balancer that is the tenant's own,
+	// empty where it has asked for none. Admission policies compare what is created there with it.
+	LoadBalancerIPAnnotation = LabelPrefix + "load-balancer-ip"
+
+	// RetainedAnnotation is, on a namespace that was kept when its tenant was removed, the revision that removed it.
+	RetainedAnnotation = LabelPrefix + "retained"
+
+	// ApproveAdoptionAnnotation approves, on a Tenant, that a namespace that was kept is taken into use again. Its value
+	// is in the message of the Ready condition that asks for it.
+	ApproveAdoptionAnnotation = LabelPrefix + "approve-adoption"
+
+	// AllowDeletionAnnotation allows, with the value true on a CustomResourceDefinition of Korthweb's or on a tenant's
+	// namespace, that somebody deletes it.
+	AllowDeletionAnnotation = LabelPrefix + "allow-deletion"
 
 	// ApproveDeletionsAnnotation approves, on a TenantRepository, removals beyond the deletion budget.
 	// Its value is in the message that refuses them: the revision, and what stands for the tenants' names.

@@ -19,56 +19,56 @@ type OrthancSpec struct {
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]+([._-][a-z0-9]+)*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[a-f0-9]{64})?$') && self.matches('(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[a-f0-9]{64})$')",message="image must be a reference with a tag or an @sha256: digest, such as orthancteam/orthanc:26.8.1"
 	// +optional
-	Image string `json:"image,omitempty"`
+	Image string `json:"image,omitempty" facility:"reserved"`
 
 	// Replicas is the fixed number of Orthanc pods, 1 by default.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
 	// +optional
-	Replicas *int32 `json:"replicas,omitempty"`
+	Replicas *int32 `json:"replicas,omitempty" facility:"allowed"`
 
 	// Autoscaling lets the number of Orthanc pods follow their CPU use.
 	// +optional
-	Autoscaling *AutoscalingSpec `json:"autoscaling,omitempty"`
+	Autoscaling *AutoscalingSpec `json:"autoscaling,omitempty" facility:"allowed"`
 
 	// Resources of the Orthanc container.
 	// +optional
-	Resources *ResourceRequirements `json:"resources,omitempty"`
+	Resources *ResourceRequirements `json:"resources,omitempty" facility:"allowed"`
 
 	// AETitle is the application entity title that modalities call, ORTHANC by default.
 	// +optional
-	AETitle AETitle `json:"aeTitle,omitempty"`
+	AETitle AETitle `json:"aeTitle,omitempty" facility:"allowed"`
 
 	// Modalities are the DICOM application entities that may talk to this Orthanc.
 	// +kubebuilder:validation:MaxItems=200
 	// +listType=map
 	// +listMapKey=name
 	// +optional
-	Modalities []Modality `json:"modalities,omitempty"`
+	Modalities []Modality `json:"modalities,omitempty" facility:"allowed"`
 
 	// Plugins of Orthanc that are switched on; dicom-web, orthanc-explorer-2 and gdcm by default. The database's and the
 	// storage's plugins follow from postgres and storage.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
 	// +optional
-	Plugins []Plugin `json:"plugins,omitzero"`
+	Plugins []Plugin `json:"plugins,omitzero" facility:"allowed"`
 
 	// Storage is where DICOM instances are kept.
 	// +optional
-	Storage OrthancStorageSpec `json:"storage,omitempty,omitzero"`
+	Storage OrthancStorageSpec `json:"storage,omitempty,omitzero" facility:"allowed"`
 
 	// UsersSecretRef names a Secret in the tenant's namespace with the users that may log in, in place of the one
 	// that is generated (orthanc-users, with one user admin). Its key users.json holds Orthanc's option
 	// RegisteredUsers: {"RegisteredUsers": {"name": "password"}}.
 	// +optional
-	UsersSecretRef *meta.LocalObjectReference `json:"usersSecretRef,omitempty"`
+	UsersSecretRef *meta.LocalObjectReference `json:"usersSecretRef,omitempty" facility:"allowed"`
 
 	// Config is merged into Orthanc's configuration file, for options that have no field here. Options that
 	// Korthweb sets are refused.
 	// +kubebuilder:validation:Type=object
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
-	Config *apiextensionsv1.JSON `json:"config,omitempty"`
+	Config *apiextensionsv1.JSON `json:"config,omitempty" facility:"allowed"`
 }
 
 // Plugin is a plugin of Orthanc that comes with the image.
@@ -103,20 +103,20 @@ type AutoscalingSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
 	// +optional
-	MinReplicas *int32 `json:"minReplicas,omitempty"`
+	MinReplicas *int32 `json:"minReplicas,omitempty" facility:"allowed"`
 
 	// MaxReplicas is the most pods.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
 	// +required
-	MaxReplicas int32 `json:"maxReplicas"`
+	MaxReplicas int32 `json:"maxReplicas" facility:"allowed"`
 
 	// TargetCPUUtilizationPercentage is the average CPU use, in percent of the request, that the
 	// autoscaler aims at, 80 by default.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional
-	TargetCPUUtilizationPercentage *int32 `json:"targetCPUUtilizationPercentage,omitempty"`
+	TargetCPUUtilizationPercentage *int32 `json:"targetCPUUtilizationPercentage,omitempty" facility:"allowed"`
 }
 
 // ResourceRequirements are the compute resources of a container.
@@ -124,12 +124,12 @@ type ResourceRequirements struct {
 	// Requests is what the container is guaranteed.
 	// +kubebuilder:validation:MaxProperties=16
 	// +optional
-	Requests map[corev1.ResourceName]resource.Quantity `json:"requests,omitempty"`
+	Requests map[corev1.ResourceName]resource.Quantity `json:"requests,omitempty" facility:"allowed"`
 
 	// Limits is the most that the container may use.
 	// +kubebuilder:validation:MaxProperties=16
 	// +optional
-	Limits map[corev1.ResourceName]resource.Quantity `json:"limits,omitempty"`
+	Limits map[corev1.ResourceName]resource.Quantity `json:"limits,omitempty" facility:"allowed"`
 }
 
 // Modality is a DICOM application entity that may talk to Orthanc.
@@ -140,31 +140,31 @@ type Modality struct {
 	// +kubebuilder:validation:MaxLength=40
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="a modality's name must be lower case letters, digits and dashes, beginning and ending with a letter or digit: objects are named after it"
 	// +required
-	Name string `json:"name"`
+	Name string `json:"name" facility:"allowed"`
 
 	// AETitle of the modality. No two modalities may have one: Orthanc knows who is calling by it.
 	// +required
-	AETitle AETitle `json:"aeTitle"`
+	AETitle AETitle `json:"aeTitle" facility:"allowed"`
 
 	// Host is the DNS name or IP address of the modality, for C-MOVE and C-STORE to it.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-zA-Z0-9]([-a-zA-Z0-9.:]*[a-zA-Z0-9])?$')",message="host must be a DNS name or an IP address"
 	// +required
-	Host string `json:"host"`
+	Host string `json:"host" facility:"allowed"`
 
 	// Port of the modality.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +required
-	Port int32 `json:"port"`
+	Port int32 `json:"port" facility:"allowed"`
 
 	// Permissions are the DICOM services that the modality may ask Orthanc for, Echo and Store by default: what a
 	// scanner needs. A workstation needs Find and Move (or Get) too. An empty list is none: what is only sent to.
 	// +kubebuilder:validation:MaxItems=7
 	// +listType=set
 	// +optional
-	Permissions []Permission `json:"permissions,omitzero"`
+	Permissions []Permission `json:"permissions,omitzero" facility:"allowed"`
 }
 
 // Permission is a DICOM service of Orthanc that a modality may use: C-ECHO, C-STORE, C-FIND, C-FIND of the modality
@@ -207,19 +207,19 @@ const (
 type OrthancStorageSpec struct {
 	// Type of the storage: Volume (the default), S3, or Database for trials. It cannot be changed.
 	// +optional
-	Type StorageType `json:"type,omitempty"`
+	Type StorageType `json:"type,omitempty" facility:"allowed"`
 
-	StorageSpec `json:",inline"`
+	StorageSpec `json:",inline" facility:"allowed"`
 
 	// AccessMode of the volume, ReadWriteMany by default: several Orthanc pods use one volume. With ReadWriteOnce,
 	// which more storage classes offer, there can be one replica only. It cannot be changed.
 	// +kubebuilder:validation:Enum=ReadWriteMany;ReadWriteOnce
 	// +optional
-	AccessMode corev1.PersistentVolumeAccessMode `json:"accessMode,omitempty"`
+	AccessMode corev1.PersistentVolumeAccessMode `json:"accessMode,omitempty" facility:"allowed"`
 
 	// S3 is the bucket of type S3.
 	// +optional
-	S3 *S3Spec `json:"s3,omitempty"`
+	S3 *S3Spec `json:"s3,omitempty" facility:"allowed"`
 }
 
 // S3Spec is a bucket of S3, or of what speaks its protocol.
@@ -232,36 +232,36 @@ type S3Spec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9][-.a-z0-9]*[a-z0-9]$')",message="a bucket's name is lower case letters, digits, dots and dashes"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="bucket is immutable: the images that are stored would be left behind"
 	// +required
-	Bucket string `json:"bucket"`
+	Bucket string `json:"bucket" facility:"allowed"`
 
 	// Region of the bucket.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9][-a-z0-9]*$')",message="a region is lower case letters, digits and dashes, such as eu-central-1"
 	// +required
-	Region string `json:"region"`
+	Region string `json:"region" facility:"allowed"`
 
 	// Endpoint is the URL of a service other than AWS, such as https://minio.example.com:9000.
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[.]amazonaws[.]com(:[0-9]+)?$') || self.contains('.vpce.')",message="an endpoint of AWS follows from the region: leave it out"
 	// +optional
-	Endpoint EndpointURL `json:"endpoint,omitempty"`
+	Endpoint EndpointURL `json:"endpoint,omitempty" facility:"allowed"`
 
 	// VirtualAddressing puts the bucket's name into the host's, as AWS does; true by default, and false where
 	// endpoint is set, as MinIO and others need.
 	// +optional
-	VirtualAddressing *bool `json:"virtualAddressing,omitempty"`
+	VirtualAddressing *bool `json:"virtualAddressing,omitempty" facility:"allowed"`
 
 	// RootPath is put before the names of all objects in the bucket. It cannot be changed.
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9][-_.A-Za-z0-9]*(/[A-Za-z0-9][-_.A-Za-z0-9]*)*$')",message="a rootPath is names of letters, digits, '-', '_' and '.', each beginning with a letter or digit, with '/' between them"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="rootPath is immutable: the images that are stored would be left behind"
 	// +optional
-	RootPath string `json:"rootPath,omitempty"`
+	RootPath string `json:"rootPath,omitempty" facility:"allowed"`
 
 	// SecretRef names a Secret in the tenant's namespace with the keys accesskey and secretkey. Without it Orthanc
 	// uses the identity that the platform gives its ServiceAccount (workload identity).
 	// +optional
-	SecretRef *meta.LocalObjectReference `json:"secretRef,omitempty"`
+	SecretRef *meta.LocalObjectReference `json:"secretRef,omitempty" facility:"allowed"`
 }
 
 // EndpointURL is the https URL of a service: host and port, no path.
@@ -277,12 +277,12 @@ type StorageSpec struct {
 	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",message="size must be a Kubernetes quantity above zero, such as 100Gi"
 	// +kubebuilder:validation:XValidation:rule="!isQuantity(string(self)) || !isQuantity(string(oldSelf)) || quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size cannot shrink: Kubernetes makes no volume smaller"
 	// +optional
-	Size *resource.Quantity `json:"size,omitempty"`
+	Size *resource.Quantity `json:"size,omitempty" facility:"allowed"`
 
 	// ClassName is the StorageClass, the cluster's default where not set.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="className is immutable: a volume cannot change its class"
 	// +optional
-	ClassName string `json:"className,omitempty"`
+	ClassName string `json:"className,omitempty" facility:"allowed"`
 }

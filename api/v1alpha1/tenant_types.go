@@ -30,6 +30,10 @@ const (
 
 // TenantSpec is the resolved definition of one facility.
 //
+// Every field, here and below, is marked with who may set it: facility:"allowed" for what a facility's own file may
+// set, facility:"reserved" for what only a TenantClass or a platform administrator may. A field without a mark is
+// reserved.
+//
 // +kubebuilder:validation:XValidation:rule="has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)",fieldPath=".namespace",message="namespace is immutable: moving a tenant would leave its data behind"
 // +kubebuilder:validation:XValidation:rule="['S3', 'Database'].all(t, (self.?orthanc.?storage.?type.orValue('Volume') == t) == (oldSelf.?orthanc.?storage.?type.orValue('Volume') == t))",fieldPath=".orthanc.storage.type",message="orthanc.storage.type is immutable: the images that are stored would be left behind"
 // +kubebuilder:validation:XValidation:rule="(self.?orthanc.?storage.?accessMode.orValue('ReadWriteMany') == 'ReadWriteOnce') == (oldSelf.?orthanc.?storage.?accessMode.orValue('ReadWriteMany') == 'ReadWriteOnce')",fieldPath=".orthanc.storage.accessMode",message="orthanc.storage.accessMode is immutable: a volume cannot change its access mode"
@@ -41,20 +45,20 @@ type TenantSpec struct {
 	// ClassName of the TenantClass that this tenant's definition was resolved with.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
-	ClassName string `json:"className,omitempty"`
+	ClassName string `json:"className,omitempty" facility:"allowed"`
 
 	// DisplayName of the facility, for people. Orthanc shows it as its name.
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:Pattern=`^[^\x00-\x1f\x7f]*$`
 	// +optional
-	DisplayName string `json:"displayName,omitempty"`
+	DisplayName string `json:"displayName,omitempty" facility:"allowed"`
 
 	// Domain is the DNS name under which the facility is reached.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="domain must be a DNS name of at least two labels in lower case, such as bhs.orthweb.com"
 	// +required
-	Domain string `json:"domain"`
+	Domain string `json:"domain" facility:"allowed"`
 
 	// Namespace of the tenant's workload, <name>-orthweb by default. It cannot be changed.
 	// +kubebuilder:validation:MinLength=1
@@ -62,58 +66,58 @@ type TenantSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="namespace must be a DNS label: lower case letters, digits and dashes"
 	// +kubebuilder:validation:XValidation:rule="self != 'default' && !self.startsWith('kube-')",message="namespace must not be one of Kubernetes' own"
 	// +optional
-	Namespace string `json:"namespace,omitempty"`
+	Namespace string `json:"namespace,omitempty" facility:"reserved"`
 
 	// Suspend stops Korthweb and Flux from changing this tenant. The facility stays online.
 	// +optional
-	Suspend bool `json:"suspend,omitempty"`
+	Suspend bool `json:"suspend,omitempty" facility:"allowed"`
 
 	// DeletionPolicy says what becomes of the data when the tenant is removed: Retain (the default)
 	// takes the facility offline and keeps it, Delete removes the namespace with all that is in it.
 	// +kubebuilder:default=Retain
 	// +optional
-	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty" facility:"reserved"`
 
 	// DependsOn names Flux Kustomizations that the dependency layer waits for. A TenantRepository's
 	// spec.dependsOn is written here.
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
-	DependsOn []DependencyReference `json:"dependsOn,omitempty"`
+	DependsOn []DependencyReference `json:"dependsOn,omitempty" facility:"reserved"`
 
 	// CommonMetadata is added to every object that is emitted or rendered for this tenant. A
 	// TenantRepository's spec.commonMetadata is written here.
 	// +optional
-	CommonMetadata *kustomizev1.CommonMetadata `json:"commonMetadata,omitempty"`
+	CommonMetadata *kustomizev1.CommonMetadata `json:"commonMetadata,omitempty" facility:"reserved"`
 
 	// Orthanc configures the DICOM server.
 	// +optional
-	Orthanc OrthancSpec `json:"orthanc,omitempty,omitzero"`
+	Orthanc OrthancSpec `json:"orthanc,omitempty,omitzero" facility:"allowed"`
 
 	// Postgres configures the database of the DICOM index.
 	// +optional
-	Postgres PostgresSpec `json:"postgres,omitempty,omitzero"`
+	Postgres PostgresSpec `json:"postgres,omitempty,omitzero" facility:"allowed"`
 
 	// Certificates configures the tenant's own CA, the certificates that it signs, and who signs that of the web host.
 	// +optional
-	Certificates CertificatesSpec `json:"certificates,omitempty,omitzero"`
+	Certificates CertificatesSpec `json:"certificates,omitempty,omitzero" facility:"allowed"`
 
 	// Ingress configures how the facility is reached from outside.
 	// +optional
-	Ingress IngressSpec `json:"ingress,omitempty,omitzero"`
+	Ingress IngressSpec `json:"ingress,omitempty,omitzero" facility:"allowed"`
 
 	// Quota bounds what the tenant's namespace may hold.
 	// +optional
-	Quota QuotaSpec `json:"quota,omitempty,omitzero"`
+	Quota QuotaSpec `json:"quota,omitempty,omitzero" facility:"reserved"`
 
 	// Monitoring says who collects the tenant's metrics.
 	// +optional
-	Monitoring MonitoringSpec `json:"monitoring,omitempty,omitzero"`
+	Monitoring MonitoringSpec `json:"monitoring,omitempty,omitzero" facility:"allowed"`
 
 	// Patches are kustomize patches on the rendered objects. They may change objects; they may not
 	// add, remove, rename or move any.
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
-	Patches []kustomize.Patch `json:"patches,omitempty"`
+	Patches []kustomize.Patch `json:"patches,omitempty" facility:"reserved"`
 }
 
 // TenantStatus is the health of one facility.
@@ -124,7 +128,9 @@ type TenantStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Conditions: Ready, Healthy, Reconciling, Stalled.
+	// Conditions: Ready, Healthy, Reconciling, Stalled, DefinitionAccepted.
+	// +listType=map
+	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -175,14 +181,16 @@ type LayerStatus struct {
 }
 
 // +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=kwt,categories=korthweb
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Domain",type=string,JSONPath=`.spec.domain`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
-// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.lastAppliedRevision`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Class",type=string,JSONPath=`.spec.className`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.lastAppliedRevision`,priority=1
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.namespace`,priority=1
-// +kubebuilder:printcolumn:name="Class",type=string,JSONPath=`.spec.className`,priority=1
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="a tenant's name must be at most 50 lower case letters, digits and dashes, beginning with a letter, so that names made from it still fit"
 
 // Tenant is one healthcare facility. Its spec is the resolved definition, its status is its health.

@@ -21,6 +21,16 @@ type TenantClass struct {
 	// Metadata holds the name of the class.
 	Metadata TenantClassMetadata `json:"metadata"`
 
+	// AllowedTenants are the names of the tenants that may name this class; all may where it is not set. An entry may
+	// hold * for any characters: trial-*.
+	AllowedTenants []string `json:"allowedTenants,omitempty"`
+
+	// TenantLabels are put on the Tenants of this class. A facility's own file may not set labels.
+	TenantLabels map[string]string `json:"tenantLabels,omitempty"`
+
+	// AllowNestedDomains permits a tenant of this class hosts below another tenant's domain.
+	AllowNestedDomains bool `json:"allowNestedDomains,omitempty"`
+
 	// Spec holds any fields of a Tenant's spec but domain, namespace and className, which are a
 	// tenant's own. A tenant's spec is merged over it as a JSON merge patch (RFC 7386).
 	Spec runtime.RawExtension `json:"spec"`

@@ -76,6 +76,35 @@ type TenantRepositorySpec struct {
 	// +optional
 	Path string `json:"path,omitempty"`
 
+	// ClassPath is the directory of the TenantClass files within the source, the directory classes below path by
+	// default. Directories below it are read too. A Tenant below it defines nothing, and a TenantClass elsewhere
+	// defines nothing: so who may change classes is a matter of who may change this directory.
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/') && !self.split('/').exists(p, p == '..')",message="classPath must be relative and stay within the repository"
+	// +optional
+	ClassPath string `json:"classPath,omitempty"`
+
+	// FacilityFields amends the set of fields that a facility's own file may set. Without it the set is that of
+	// the version of Korthweb.
+	// +optional
+	FacilityFields FacilityFields `json:"facilityFields,omitempty,omitzero"`
+
+	// Domains are the DNS domains below which facilities may have hosts. Without it they may have any that no
+	// other tenant has.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=set
+	// +optional
+	Domains []Hostname `json:"domains,omitempty"`
+
+	// AllowedServiceAnnotations are the annotations that definitions may put on the Service of a gateway, by their
+	// keys. Without it they are those of the version of Korthweb, none of which names an address, a certificate, a
+	// load balancer or an identity.
+	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:items:MaxLength=317
+	// +listType=set
+	// +optional
+	AllowedServiceAnnotations []string `json:"allowedServiceAnnotations,omitzero"`
+
 	// Prune says whether a tenant whose definition is gone is removed. What removal means for its
 	// data is the tenant's deletionPolicy.
 	// +required
@@ -100,6 +129,25 @@ type TenantRepositorySpec struct {
 	// CommonMetadata is added to every object that is emitted or rendered.
 	// +optional
 	CommonMetadata *kustomizev1.CommonMetadata `json:"commonMetadata,omitempty"`
+}
+
+// FacilityFields amends the set of fields that a facility's own file may set. Fields are named by their path, such as
+// spec.quota or metadata.labels; a path stands for all fields below it, and the longest path that names a field counts.
+// A path that no Tenant has stalls the TenantRepository.
+type FacilityFields struct {
+	// Allow names fields that a facility may set, though Korthweb reserves them.
+	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	Allow []string `json:"allow,omitempty"`
+
+	// Reserve names fields that a facility may not set, though Korthweb allows them.
+	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	Reserve []string `json:"reserve,omitempty"`
 }
 
 // GitSource is a git repository, named and authenticated as in a Flux GitRepository.
@@ -158,6 +206,8 @@ type TenantRepositoryStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// Conditions: Ready, Reconciling, Stalled.
+	// +listType=map
+	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -235,11 +285,13 @@ type Problem struct {
 }
 
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:shortName=tr;tenantrepo
+// +kubebuilder:resource:shortName=tr;tenantrepo,categories=korthweb
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
-// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.lastAppliedRevision`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Tenants",type=integer,JSONPath=`.status.tenants.total`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.lastAppliedRevision`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.git.url`,priority=1
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="a TenantRepository's name must be at most 63 characters, so that its tenants can carry it as a label"
