@@ -65,7 +65,10 @@ func held(name, file string, age int, edit ...func(*v1alpha1.Tenant)) v1alpha1.T
 // everyField are rules by which a facility may set every field, for tests of what it sets.
 func everyField(t testing.TB) *tenant.Rules {
 	t.Helper()
-	rules, errs := tenant.NewRules(&v1alpha1.TenantRepositorySpec{FacilityFields: v1alpha1.FacilityFields{Allow: []string{"spec", "metadata"}}})
+	rules, errs := tenant.NewRules(&v1alpha1.TenantRepositorySpec{
+		FacilityFields:            v1alpha1.FacilityFields{Allow: []string{"spec", "metadata"}},
+		AllowedServiceAnnotations: []string{"example.com/scheme"},
+	})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
