@@ -128,6 +128,9 @@ type History struct {
 	client   client.Client
 	uncached client.Reader
 
+	loading sync.Mutex
+	loaded  bool
+
 	mu      sync.Mutex
 	records map[types.NamespacedName][]record // oldest first
 	read    map[types.NamespacedName]*State   // the last one that was read, without its archive, by tenant
@@ -138,16 +141,28 @@ func NewHistory(c client.Client, uncached client.Reader) *History {
 	return &History{client: c, uncached: uncached, records: map[types.NamespacedName][]record{}, read: map[types.NamespacedName]*State{}}
 }
 
-// Load reads which states are kept, in all namespaces, by their metadata alone. It returns the names of their tenants.
-func (h *History) Load(ctx context.Context) ([]types.NamespacedName, error) {
+// Load learns, once, which states are kept, in all namespaces, by their metadata alone.
+func (h *History) Load(ctx context.Context) error {
+	h.loading.Lock()
+	defer h.loading.Unlock()
+	if h.loaded {
+		return nil
+	}
 	found, err := h.list(ctx, client.MatchingLabels{v1alpha1.ManagedByLabel: v1alpha1.FieldManager})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.records = found
-	return slices.Collect(maps.Keys(found)), nil
+	h.records, h.loaded = found, true
+	return nil
+}
+
+// Tenants returns the tenants of which a state is kept, as far as is known.
+func (h *History) Tenants() []types.NamespacedName {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.records))
 }
 
 // Find looks past what is known whether a state of a tenant is kept.
