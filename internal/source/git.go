@@ -51,7 +51,7 @@ func (g *Git) Fetch(ctx context.Context, lastRevision string) (*Snapshot, error)
 	if pinned := r.pinnedRevision(); pinned != "" && pinned == lastRevision {
 		return nil, ErrUnchanged
 	}
-	return fetchInto(ctx, r.limits.Timeout, func(ctx context.Context, dir string) (*Snapshot, error) {
+	return fetchInto(withMeter(ctx, r.limits), r.limits.Timeout, func(ctx context.Context, dir string) (*Snapshot, error) {
 		snapshot, err := r.fetch(ctx, dir, lastRevision)
 		if err != nil && !errors.Is(err, ErrUnchanged) {
 			err = r.explain(ctx, err)
