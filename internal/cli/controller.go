@@ -61,6 +61,7 @@ type controllerOptions struct {
 	healthAddr        string
 	concurrent        int
 	requeueDependency time.Duration
+	insecureAllowHTTP bool
 
 	acl            acl.Options
 	artifact       artifactcfg.Options
@@ -95,6 +96,7 @@ It needs Flux 2.9 or later, its kustomize-controller started with --feature-gate
 	f.StringVar(&o.healthAddr, "health-addr", ":9440", "The address the health endpoint binds to.")
 	f.IntVar(&o.concurrent, "concurrent", 4, "The number of concurrent reconciles per controller.")
 	f.DurationVar(&o.requeueDependency, "requeue-dependency", 30*time.Second, "The interval at which tenants that are not ready are reevaluated.")
+	f.BoolVar(&o.insecureAllowHTTP, "insecure-allow-http", false, "Allow TenantRepositories to read from git servers over plain http.")
 	flux := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.acl.BindFlags(flux)
 	o.artifact.BindFlags(flux)
@@ -164,10 +166,11 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 
 	if err := (&controllers.TenantRepositoryReconciler{
-		Client:        mgr.GetClient(),
-		EventRecorder: recorder,
-		Metrics:       measured,
-		Selector:      selector,
+		Client:            mgr.GetClient(),
+		EventRecorder:     recorder,
+		Metrics:           measured,
+		Selector:          selector,
+		InsecureAllowHTTP: o.insecureAllowHTTP,
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
 		return fmt.Errorf("cannot set up the TenantRepository controller: %w", err)
 	}

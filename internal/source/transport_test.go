@@ -3,7 +3,10 @@
 package source_test
 
 import (
+	"bytes"
 	"compress/gzip"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/go-git/go-git/v5/plumbing/format/pktline"
 	. "github.com/onsi/gomega"
 
@@ -165,7 +169,7 @@ func TestFetchBoundsEveryResponse(t *testing.T) {
 			}))
 			var err error
 			memory := allocated(func() {
-				_, err = (&source.Git{URL: server.URL + "/tenants.git", Ref: onMain, Limits: source.Limits{MaxBytes: 8 << 20}}).Fetch(t.Context(), "")
+				_, err = (&source.Git{URL: server.URL + "/tenants.git", AllowHTTP: true, Ref: onMain, Limits: source.Limits{MaxBytes: 8 << 20}}).Fetch(t.Context(), "")
 			})
 			server.Close() // waits for the handlers, which only end because the client has hung up
 			t.Logf("%d KiB allocated, %d KiB sent", memory>>10, sent.Load()>>10)
@@ -173,6 +177,68 @@ func TestFetchBoundsEveryResponse(t *testing.T) {
 			g.Expect(len(err.Error())).To(BeNumerically("<", 1000))
 			g.Expect(memory).To(BeNumerically("<", c.memory))
 			g.Expect(sent.Load()).To(BeNumerically("<", c.sent))
+		})
+	}
+}
+
+// A redirect leads neither from https to http, nor credentials to another server.
+func TestFetchFollowsRedirects(t *testing.T) {
+	temporaryDir(t)
+	server := newServer(t)
+	r := newRepo(t, server, "tenants.git")
+	r.commit("main", map[string]entry{"v": file("1")})
+	plain := startHTTP(t, server)
+	secure := newServer(t)
+	newRepo(t, secure, "tenants.git").commit("main", map[string]entry{"v": file("1")})
+	target, ca := startHTTPS(t, secure)
+
+	// The server that redirects has one certificate with the other, so that both are trusted.
+	_, cert, key := newCertificate(NewWithT(t))
+	pair, err := tls.X509KeyPair(cert, key)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
+
+	for name, c := range map[string]struct {
+		from, to string
+		secret   map[string]string
+		text     string // empty: it is followed
+	}{
+		"http to http":                   {from: "http", to: plain},
+		"http to https":                  {from: "http", to: target},
+		"https to https":                 {from: "https", to: target},
+		"https to http":                  {from: "https", to: plain, text: "redirects to " + plain + ", which is not followed: a redirect from https must lead to https"},
+		"password to another server":     {from: "https", to: target, secret: map[string]string{"username": "u", "password": password}, text: "the credentials are for the first of them; if the second is right, give its URL"},
+		"bearer token to another server": {from: "https", to: target, secret: map[string]string{"bearerToken": password}, text: "the credentials are for the first of them"},
+		"client certificate":             {from: "https", to: target, secret: map[string]string{"tls.crt": string(cert), "tls.key": string(key)}, text: "the credentials are for the first of them"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			var asked atomic.Int64
+			front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				asked.Add(1)
+				http.Redirect(w, req, c.to+req.URL.Path+"?"+req.URL.RawQuery, http.StatusMovedPermanently)
+			}))
+			front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+			if c.from == "https" {
+				front.StartTLS()
+			} else {
+				front.Start()
+			}
+			t.Cleanup(front.Close)
+			secret := map[string][]byte{"ca.crt": append(bytes.Clone(ca), authority...)}
+			for k, v := range c.secret {
+				secret[k] = []byte(v)
+			}
+			s, err := (&source.Git{URL: front.URL + "/tenants.git", AllowHTTP: c.from == "http", Ref: onMain, Secret: secret}).Fetch(t.Context(), "")
+			g.Expect(asked.Load()).To(BeEquivalentTo(1))
+			if c.text == "" {
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(read(g, s, "v")).To(Equal("1"))
+				g.Expect(s.Close()).To(Succeed())
+				return
+			}
+			expectError(g, err, sourcev1.GitOperationFailedReason, c.text, front.URL)
+			g.Expect(err.Error()).NotTo(ContainSubstring(password))
 		})
 	}
 }
