@@ -45,7 +45,7 @@ func (l *loader) resolve(doc *document) *candidate {
 	if sound() && convertErr == nil {
 		l.complete(tenant, class)
 		if l.unchanged(tenant) {
-			errs = append(CheckSpec(tenant), l.opts.Rules.checkRules(tenant)...)
+			errs = l.check(tenant)
 			if len(errs) == 0 {
 				return &candidate{doc: doc, class: class, tenant: tenant}
 			}
@@ -59,8 +59,7 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, field.Invalid(field.NewPath("spec"), "object", convertErr.Error()))
 	}
 	if sound() {
-		errs = append(Validate(tenant), CheckSpec(tenant)...)
-		errs = append(errs, l.opts.Rules.checkRules(tenant)...)
+		errs = append(Validate(tenant), l.check(tenant)...)
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
 	l.reportErrors(doc, class, doc.name(), errs)
@@ -237,6 +236,12 @@ func (l *loader) unchanged(t *v1alpha1.Tenant) bool {
 		return true
 	}
 	return has(held.Labels, t.Labels) && has(held.Annotations, t.Annotations)
+}
+
+// check gives the verdict that no schema can give, and that of the platform's rules.
+func (l *loader) check(t *v1alpha1.Tenant) field.ErrorList {
+	errs := CheckSpec(t)
+	return append(errs, without(l.opts.Rules.checkRules(t), errs)...)
 }
 
 // checkHeld judges a definition as a change of the tenant of its name that exists, as the apiserver would: it may not
