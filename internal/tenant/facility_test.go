@@ -153,7 +153,7 @@ func TestFacilityMayNotSet(t *testing.T) {
 				_, err := fmt.Sscanf(p.File, "tenants/x.yaml:%d", &line)
 				g.Expect(err).NotTo(HaveOccurred())
 				parts := strings.Split(p.Field, ".")
-				g.Expect(lines[line-1]).To(ContainSubstring(parts[len(parts)-1]+`:`), p.File)
+				g.Expect(lines[line-1]).To(ContainSubstring(parts[len(parts)-1]), p.File)
 				g.Expect(p.Message).To(ContainSubstring("a class below tenants/classes"))
 				g.Expect(p.Message).To(ContainSubstring("spec.facilityFields.allow of the TenantRepository"))
 			}
