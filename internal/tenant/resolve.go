@@ -43,7 +43,7 @@ func (l *loader) resolve(doc *document) *candidate {
 	if sound() && convertErr == nil {
 		l.complete(tenant)
 		if l.unchanged(tenant) {
-			errs = CheckSpec(tenant)
+			errs = CheckSpec(tenant, l.opts.PlatformNamespaces...)
 			if len(errs) == 0 {
 				return &candidate{doc: doc, class: class, tenant: tenant}
 			}
@@ -57,7 +57,7 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, field.Invalid(field.NewPath("spec"), "object", convertErr.Error()))
 	}
 	if sound() {
-		errs = append(Validate(tenant), CheckSpec(tenant)...)
+		errs = append(Validate(tenant), CheckSpec(tenant, l.opts.PlatformNamespaces...)...)
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
 	if len(errs) > 0 || len(doc.findings) > 0 {
