@@ -61,6 +61,7 @@ type controllerOptions struct {
 	healthAddr        string
 	concurrent        int
 	requeueDependency time.Duration
+	namespaces        []string
 
 	acl            acl.Options
 	artifact       artifactcfg.Options
@@ -95,6 +96,7 @@ It needs Flux 2.9 or later, its kustomize-controller started with --feature-gate
 	f.StringVar(&o.healthAddr, "health-addr", ":9440", "The address the health endpoint binds to.")
 	f.IntVar(&o.concurrent, "concurrent", 4, "The number of concurrent reconciles per controller.")
 	f.DurationVar(&o.requeueDependency, "requeue-dependency", 30*time.Second, "The interval at which tenants that are not ready are reevaluated.")
+	f.StringSliceVar(&o.namespaces, "platform-namespaces", nil, "Namespaces of the platform, beside those of Kubernetes, Flux and the operators, that no tenant may have.")
 	flux := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.acl.BindFlags(flux)
 	o.artifact.BindFlags(flux)
@@ -164,10 +166,11 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 
 	if err := (&controllers.TenantRepositoryReconciler{
-		Client:        mgr.GetClient(),
-		EventRecorder: recorder,
-		Metrics:       measured,
-		Selector:      selector,
+		Client:             mgr.GetClient(),
+		EventRecorder:      recorder,
+		Metrics:            measured,
+		Selector:           selector,
+		PlatformNamespaces: o.namespaces,
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
 		return fmt.Errorf("cannot set up the TenantRepository controller: %w", err)
 	}
@@ -185,6 +188,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		Selector:                  selector,
 		DependencyRequeueInterval: o.requeueDependency,
 		NoCrossNamespaceRefs:      o.acl.NoCrossNamespaceRefs,
+		PlatformNamespaces:        o.namespaces,
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
 		return fmt.Errorf("cannot set up the Tenant controller: %w", err)
 	}
