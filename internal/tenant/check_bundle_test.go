@@ -3,16 +3,12 @@
 package tenant_test
 
 import (
-	"encoding/json"
-	"io/fs"
-	"path"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
-	"github.com/digihunch/korthweb/gitops/bundles"
 )
 
 const (
@@ -91,67 +87,6 @@ func TestLoadContradictions(t *testing.T) {
 			g.Expect(r.Problems[0].Message).To(ContainSubstring(tc.text))
 		})
 	}
-}
-
-// TestLoadConfig holds that free configuration can neither replace what Korthweb sets nor read the pod's environment.
-func TestLoadConfig(t *testing.T) {
-	for name, tc := range map[string]struct{ config, field, text string }{
-		"a list":                   {"[1]", "spec.orthanc.config", "object"},
-		"users":                    {"{RegisteredUsers: {a: b}}", "spec.orthanc.config[RegisteredUsers]", "usersSecretRef"},
-		"in other letters":         {"{authenticationENABLED: false}", "spec.orthanc.config[authenticationENABLED]", "without a password"},
-		"by prefix":                {"{DicomAlwaysAllowStore: true}", "spec.orthanc.config[DicomAlwaysAllowStore]", "permissions"},
-		"scripts":                  {"{LuaScripts: [/tmp/x.lua]}", "spec.orthanc.config[LuaScripts]", "code"},
-		"a variable":               {"{DicomWeb: {Root: '${PGPASSWORD}'}}", "spec.orthanc.config", "environment variable"},
-		"a variable in a key":      {"{'${PGPASSWORD}': 1}", "spec.orthanc.config", "environment variable"},
-		"more than there may be":   {"{A: " + strings.Repeat("x", 64<<10) + "}", "spec.orthanc.config", "65536"},
-		"a file of the pod":        {"{OrthancExplorer2: {CustomCssPath: /proc/self/environ}}", "spec.orthanc.config[OrthancExplorer2].CustomCssPath", "credentials"},
-		"by a relative path":       {"{Anything: [{Path: ../../../tmp/orthanc.json}]}", "spec.orthanc.config[Anything][0].Path", "credentials"},
-		"a plugin by its section":  {"{OHIF: {}}", "spec.orthanc.config[OHIF]", "list that in spec.orthanc.plugins"},
-		"another plugin":           {"{Authorization: {}}", "spec.orthanc.config[Authorization]", "does not know"},
-		"passwords of others":      {"{DicomWeb: {Servers: {x: [a, b, c]}}}", "spec.orthanc.config[DicomWeb].Servers", "in git"},
-		"peers":                    {"{OrthancPeers: {}}", "spec.orthanc.config[OrthancPeers]", "in git"},
-		"a bound that deletes":     {"{MaximumStorageSize: 1000}", "spec.orthanc.config[MaximumStorageSize]", "delete the patients"},
-		"no bound":                 {"{MaximumStorageSize: 0, MaximumPatientCount: 0, HttpsCACertificates: /etc/ssl/certs/ca-certificates.crt}", "", ""},
-		"a bound that refuses":     {"{MaximumPatientCount: 1000, MaximumStorageMode: Reject}", "", ""},
-		"what Korthweb says":       {"{StableAge: 60, Stage: dev, Page: /dicom-web/run/}", "", ""},
-		"a section and its values": {"{DicomWeb: {StudiesMetadata: MainDicomTags}, StableAge: 60}", "", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := NewWithT(t)
-			r := load(t, files{"tenants/bhs.yaml": simple("bhs", "orthanc: {config: "+tc.config+"}")})
-			if tc.field == "" {
-				g.Expect(r.Problems).To(BeEmpty())
-				return
-			}
-			g.Expect(r.Problems).To(HaveLen(1))
-			g.Expect(r.Problems[0].Field).To(Equal(tc.field))
-			g.Expect(r.Problems[0].Message).To(ContainSubstring(tc.text))
-		})
-	}
-}
-
-// TestOwnedOptions holds that each option that a file of the bundle sets is refused in a tenant's configuration.
-func TestOwnedOptions(t *testing.T) {
-	g := NewWithT(t)
-	count := 0
-	g.Expect(fs.WalkDir(bundles.FS, ".", func(name string, _ fs.DirEntry, err error) error {
-		if err != nil || path.Ext(name) != ".json" {
-			return err
-		}
-		data, err := fs.ReadFile(bundles.FS, name)
-		g.Expect(err).NotTo(HaveOccurred())
-		options := map[string]any{}
-		g.Expect(json.Unmarshal(data, &options)).To(Succeed(), name)
-		for option := range options {
-			count++
-			config, err := json.Marshal(map[string]int{option: 1})
-			g.Expect(err).NotTo(HaveOccurred())
-			r := load(t, files{"tenants/bhs.yaml": simple("bhs", "orthanc: {config: "+string(config)+"}")})
-			g.Expect(r.Problems).To(HaveLen(1), "%s sets %s", name, option)
-		}
-		return nil
-	})).To(Succeed())
-	g.Expect(count).To(BeNumerically(">", 20))
 }
 
 // TestLoadChanges holds that a definition that would leave a living tenant's data behind is refused, and that what

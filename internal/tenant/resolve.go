@@ -32,6 +32,9 @@ func (l *loader) resolve(doc *document) *candidate {
 	}
 	errs := l.checkEnvelope(doc)
 	errs = append(errs, unknownFields(doc.root.get("spec"), schemas().tenant.structural.Properties["spec"], field.NewPath("spec"))...)
+	if config := doc.root.get("spec").get("orthanc").get("config"); config != nil {
+		errs = append(errs, FacilityConfig(config.value(), field.NewPath("spec", "orthanc", "config"))...)
+	}
 	class, err := l.classOf(doc)
 	if err != nil {
 		errs = append(errs, err)
