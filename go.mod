@@ -29,6 +29,7 @@ require (
 	github.com/klauspost/compress v1.19.1
 	github.com/onsi/gomega v1.43.1
 	github.com/opencontainers/go-digest v1.0.0
+	github.com/robfig/cron/v3 v3.0.1
 	github.com/spf13/cobra v1.10.2
 	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/crypto v0.54.0

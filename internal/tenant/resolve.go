@@ -60,7 +60,8 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, field.Invalid(field.NewPath("spec"), "object", convertErr.Error()))
 	}
 	if sound() {
-		errs = append(Validate(tenant), CheckSpec(tenant, l.opts.PlatformNamespaces...)...)
+		errs = Validate(tenant)
+		errs = append(errs, without(CheckSpec(tenant, l.opts.PlatformNamespaces...), errs)...)
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
 	if len(errs) > 0 || len(doc.findings) > 0 {
