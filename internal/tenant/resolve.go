@@ -62,7 +62,8 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, field.Invalid(field.NewPath("spec"), "object", convertErr.Error()))
 	}
 	if sound() {
-		errs = append(Validate(tenant), l.check(tenant)...)
+		errs = Validate(tenant)
+		errs = append(errs, without(l.check(tenant), errs)...)
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
 	l.reportErrors(doc, class, doc.name(), errs)
