@@ -39,7 +39,7 @@ var routeAttempts = []attempt{
 	{name: "another's host behind a namespace", object: "Gateway", change: `spec: {servers: [{port: {name: https, number: 443, protocol: HTTPS}, hosts: ["*/mhr.example.org"], tls: {mode: SIMPLE, credentialName: x}}]}`, denied: "spec.servers[].hosts"},
 	{name: "every host of the web", object: "Gateway", change: `spec: {servers: [{port: {name: https, number: 443, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: x}}]}`, denied: "spec.servers[].hosts"},
 	{name: "the second of its hosts", object: "Gateway", change: `spec: {servers: [{port: {name: https, number: 443, protocol: HTTPS}, hosts: [dicom.bhs.example.org], tls: {mode: SIMPLE, credentialName: x}}]}`},
-	{name: "a host before Korthweb wrote whose it is", namespace: earlierNamespace, object: "Gateway", change: `spec: {selector: {istio: mhr-orthweb}}`},
+	{name: "a host before Korthweb wrote whose it is", namespace: earlierNamespace, object: "Gateway", creation: true, change: `spec: {selector: {istio: mhr-orthweb}}`},
 
 	{name: "as the bundle has it", object: "VirtualService"},
 	{name: "DICOM as the bundle has it", object: "VirtualService", change: `spec: {hosts: ["*"], gateways: [dcm-gw], http: null, tcp: [{route: [{destination: {host: orthweb}}]}]}`},
@@ -76,7 +76,7 @@ var networkPolicyAttempts = []attempt{
 	{name: "allows all out", object: "default-deny", change: `spec: {egress: [{}]}`, denied: "spec: default-deny"},
 	{name: "one way only", object: "default-deny", change: `spec: {policyTypes: [Ingress]}`, denied: "spec: default-deny"},
 	{name: "some pods only", object: "default-deny", change: `spec: {podSelector: {matchLabels: {app: none}}}`, denied: "spec: default-deny"},
-	{name: "by a chart", user: helmApplier, object: "default-deny", change: `metadata: {labels: {x: y}}`, denied: "metadata.name"},
+	{name: "by a chart", user: helmApplier, object: "default-deny", change: `metadata: {labels: {team: a}}`, denied: "metadata.name"},
 	{name: "by a person", user: person, object: "default-deny", change: `spec: {ingress: [{}]}`, denied: "spec: default-deny"},
 	{name: "as the bundle has it", object: "allow-dns"},
 	{name: "another port", object: "allow-dns", change: `spec: {egress: [{ports: [{port: 443}]}]}`, denied: "spec: allow-dns lets pods out to port 53"},

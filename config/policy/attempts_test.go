@@ -174,11 +174,17 @@ func tryAll(t *testing.T, config *rest.Config, attempts []attempt) {
 				if before.GetKind() == "Tenant" || before.GetKind() == "ControllerRevision" {
 					creator = newClient(g, config, korthweb)
 				}
-				g.Expect(creator.Create(t.Context(), stood)).To(Succeed())
+				if err := creator.Create(t.Context(), stood); !apierrors.IsAlreadyExists(err) {
+					g.Expect(err).NotTo(HaveOccurred())
+				}
 				standing[key] = stood
 			}
 			err = c.Patch(t.Context(), standing[key].DeepCopy(), client.RawPatch(types.MergePatchType, change), client.DryRunAll)
 			expect(g, err, a.denied)
+			// Server-side apply takes nothing out that another applied.
+			if strings.Contains(a.change, "null") {
+				return
+			}
 			applied := after.DeepCopy()
 			err = c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(applied), client.FieldOwner("kustomize-controller"), client.ForceOwnership, client.DryRunAll)
 			expect(g, err, a.denied)

@@ -64,7 +64,7 @@ func TestPolicies(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "users"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 	}
-	for _, user := range []string{applier, helmApplier, korthweb, person} {
+	for _, user := range []string{applier, helmApplier, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person} {
 		binding.Subjects = append(binding.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user})
 	}
 	g.Expect(admin.Create(ctx, binding)).To(Succeed())

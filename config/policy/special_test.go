@@ -30,6 +30,7 @@ func testSubresources(t *testing.T, config *rest.Config) {
 	admin := newClient(g, config, administrator)
 	service := base(g, "Service", tenantNamespace)
 	service.SetName("spoofed")
+	g.Expect(unstructured.SetNestedField(service.Object, "LoadBalancer", "spec", "type")).To(Succeed())
 	g.Expect(admin.Create(t.Context(), service)).To(Succeed())
 	pod := base(g, "Pod", tenantNamespace)
 	pod.SetName("running")
@@ -51,10 +52,11 @@ func testSubresources(t *testing.T, config *rest.Config) {
 		}, "serviceaccounts/token: a tenant's applier"},
 		{"container beside those of a pod", func(c client.Client) error {
 			return c.SubResource("ephemeralcontainers").Patch(t.Context(), pod.DeepCopy(), client.RawPatch(types.StrategicMergePatchType,
-				[]byte(`{"spec":{"ephemeralContainers":[{"name":"x","image":"evil.example.org/x"}]}}`)), client.DryRunAll)
+				[]byte(`{"spec":{"ephemeralContainers":[{"name":"x","image":"evil.example.org/x",
+					"securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}}`)), client.DryRunAll)
 		}, "pods/ephemeralcontainers: a tenant's applier"},
 		{"node of a pod", func(c client.Client) error {
-			return c.SubResource("binding").Create(t.Context(), pod.DeepCopy(), &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "x"}}, &client.SubResourceCreateOptions{
+			return c.SubResource("binding").Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: tenantNamespace, Name: "running"}}, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "x"}}, &client.SubResourceCreateOptions{
 				CreateOptions: client.CreateOptions{DryRun: []string{"All"}}})
 		}, "pods/binding: a tenant's applier"},
 		{"scale of a Deployment", func(c client.Client) error {
@@ -191,10 +193,13 @@ func testWhatStandsMayStay(t *testing.T, config *rest.Config) {
 	// Kubernetes makes of it what it needs.
 	controllers := newClient(g, config, person)
 	set := base(g, "ReplicaSet", tenantNamespace)
+	set.SetName("of-old")
 	g.Expect(unstructured.SetNestedSlice(set.Object, containers, "spec", "template", "spec", "containers")).To(Succeed())
 	expect(g, controllers.Create(t.Context(), set.DeepCopy(), client.DryRunAll), "is in no registry")
 	set.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(deployment, appsv1.SchemeGroupVersion.WithKind("Deployment"))})
 	expect(g, controllers.Create(t.Context(), set.DeepCopy(), client.DryRunAll), "")
-	expect(g, controllers.Create(t.Context(), base(g, "Pod", tenantNamespace), client.DryRunAll), "")
+	pod := base(g, "Pod", tenantNamespace)
+	pod.SetName("of-old")
+	expect(g, controllers.Create(t.Context(), pod, client.DryRunAll), "")
 	expect(g, c.Delete(t.Context(), deployment), "")
 }
