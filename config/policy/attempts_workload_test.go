@@ -20,6 +20,8 @@ var identityAttempts = []attempt{
 	{name: "by a person", user: person, object: "RoleBinding", change: `subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: joe}]`},
 	{name: "by an applier", object: "Pod", denied: "pods: a tenant's applier makes workloads"},
 	{name: "by a chart", user: helmApplier, object: "ReplicaSet", denied: "replicasets: a tenant's applier makes workloads"},
+	{name: "another's pods behind its Service", object: "EndpointSlice", denied: "endpointslices: a tenant's applier"},
+	{name: "another's pods behind its Service", user: helmApplier, object: "Endpoints", denied: "endpoints: a tenant's applier"},
 	{name: "by a chart", user: helmApplier, object: "DaemonSet", denied: "daemonsets: a tenant's applier"},
 }
 

@@ -87,6 +87,7 @@ func TestPolicies(t *testing.T) {
 	t.Run("charts", func(t *testing.T) { tryAll(t, s.RESTConfig(), chartAttempts) })
 	t.Run("registries", func(t *testing.T) { testRegistries(t, s.RESTConfig()) })
 	t.Run("Korthweb's account", func(t *testing.T) { tryAll(t, s.RESTConfig(), accountAttempts) })
+	t.Run("Korthweb's repairs", func(t *testing.T) { testRepairs(t, s.RESTConfig()) })
 	t.Run("Korthweb's objects", func(t *testing.T) { tryAll(t, s.RESTConfig(), objectAttempts) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, s.RESTConfig()) })
 	t.Run("what stands may stay", func(t *testing.T) { testWhatStandsMayStay(t, s.RESTConfig()) })

@@ -203,3 +203,35 @@ func testWhatStandsMayStay(t *testing.T, config *rest.Config) {
 	expect(g, controllers.Create(t.Context(), pod, client.DryRunAll), "")
 	expect(g, c.Delete(t.Context(), deployment), "")
 }
+
+// Korthweb puts back in several steps what somebody changed by hand: who holds the fields, what was added, what was changed.
+func testRepairs(t *testing.T, config *rest.Config) {
+	admin, c := newClient(NewWithT(t), config, administrator), newClient(NewWithT(t), config, korthweb)
+	for _, test := range []struct{ name, object, namespace, drift, step, denied string }{
+		{"fields added", "layer", platformNamespace, `spec: {targetNamespace: default, namePrefix: x-}`, `metadata: {annotations: {a: b}}`, ""},
+		{"fields added, one removed", "layer", platformNamespace, `spec: {targetNamespace: default, namePrefix: x-}`, `spec: {targetNamespace: null}`, ""},
+		{"fields added, one changed", "layer", platformNamespace, `spec: {targetNamespace: default}`, `spec: {targetNamespace: kube-system}`, "spec.targetNamespace"},
+		{"account changed", "layer", platformNamespace, `spec: {serviceAccountName: default}`, `metadata: {annotations: {a: b}}`, ""},
+		{"account changed, put back", "layer", platformNamespace, `spec: {serviceAccountName: default}`, `spec: {serviceAccountName: bhs-applier}`, ""},
+		{"account changed, then removed", "layer", platformNamespace, `spec: {serviceAccountName: default}`, `spec: {serviceAccountName: null}`, "spec.serviceAccountName"},
+		{"labels removed", "layer", platformNamespace, `metadata: {labels: null}`, `metadata: {annotations: {a: b}}`, ""},
+		{"source changed", "layer", platformNamespace, `spec: {sourceRef: {kind: GitRepository}}`, `spec: {suspend: true}`, ""},
+		{"source changed again", "layer", platformNamespace, `spec: {sourceRef: {kind: GitRepository}}`, `spec: {sourceRef: {name: other}}`, "spec.sourceRef"},
+		{"everybody bound", "binding", tenantNamespace, `subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:authenticated"}]`, `metadata: {annotations: {a: b}}`, ""},
+		{"nobody bound", "binding", tenantNamespace, `subjects: null`, `subjects: [{kind: ServiceAccount, namespace: flux-system, name: bhs-applier}]`, ""},
+		{"everybody bound, and another", "binding", tenantNamespace, `subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:authenticated"}]`,
+			`subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:unauthenticated"}]`, "subjects"},
+		{"restriction lifted", "Namespace", "", `metadata: {labels: {pod-security.kubernetes.io/enforce: privileged}}`, `metadata: {annotations: {a: b}}`, ""},
+		{"restriction lifted, and further", "Namespace", "", `metadata: {labels: {pod-security.kubernetes.io/enforce: baseline}}`, `metadata: {labels: {pod-security.kubernetes.io/enforce: privileged}}`, "pod-security"},
+	} {
+		t.Run(test.object+"/"+test.name, func(t *testing.T) {
+			g := NewWithT(t)
+			object, _ := attempt{change: test.drift}.changed(g, base(g, test.object, test.namespace))
+			object.SetName("")
+			object.SetGenerateName("drifted-")
+			g.Expect(admin.Create(t.Context(), object)).To(Succeed())
+			_, step := attempt{change: test.step}.changed(g, object)
+			expect(g, c.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, step), client.DryRunAll), test.denied)
+		})
+	}
+}
