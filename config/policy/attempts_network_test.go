@@ -22,6 +22,8 @@ var serviceAttempts = []attempt{
 	{name: "another's for Cilium", object: "Service", change: `metadata: {annotations: {lbipam.cilium.io/ips: 192.0.2.2}}`, denied: "metadata.annotations"},
 	{name: "another's for kube-vip", object: "Service", change: `metadata: {annotations: {kube-vip.io/loadbalancerIPs: 192.0.2.2}}`, denied: "metadata.annotations"},
 	{name: "a shared address", object: "Service", change: `metadata: {annotations: {metallb.io/allow-shared-ip: all}}`, denied: "metadata.annotations: expected none that shares"},
+	{name: "own name for ExternalDNS", object: "Service", change: `metadata: {annotations: {external-dns.alpha.kubernetes.io/hostname: "bhs.example.org, dicom.bhs.example.org"}}`},
+	{name: "another's name for ExternalDNS", object: "Service", change: `metadata: {annotations: {external-dns.alpha.kubernetes.io/hostname: "bhs.example.org,mhr.example.org"}}`, denied: "metadata.annotations: expected hosts of the tenant"},
 	{name: "what the platform allowed", object: "Service", change: `metadata: {annotations: {example.org/scheme: internal}}`},
 }
 
@@ -54,6 +56,17 @@ var routeAttempts = []attempt{
 	{name: "as the bundle has it", object: "ServiceEntry"},
 	{name: "told to the whole mesh", object: "ServiceEntry", change: `spec: {exportTo: null, hosts: [orthweb.mhr-orthweb.svc.cluster.local]}`, denied: "spec.exportTo"},
 
+	{name: "as the bundle has it", object: "Certificate"},
+	{name: "another's host", object: "Certificate", change: `spec: {dnsNames: [bhs.example.org, mhr.example.org]}`, denied: "spec.dnsNames: expected hosts of the tenant"},
+	{name: "all hosts below", object: "Certificate", change: `spec: {dnsNames: ["*.example.org"]}`, denied: "spec.dnsNames"},
+	{name: "another's host as common name", object: "Certificate", change: `spec: {commonName: mhr.example.org}`, denied: "spec.dnsNames"},
+	{name: "an address", object: "Certificate", change: `spec: {ipAddresses: [192.0.2.2]}`, denied: "spec.dnsNames"},
+	{name: "an identity of the mesh", object: "Certificate", change: `spec: {uris: ["spiffe://cluster.local/ns/mhr-orthweb/sa/orthanc"]}`, denied: "spec.dnsNames"},
+	{name: "an authority", object: "Certificate", change: `spec: {isCA: true}`, denied: "spec.dnsNames"},
+	{name: "of the tenant's own authority", object: "Certificate", change: `spec: {dnsNames: [postgres-pgpool], issuerRef: {kind: Issuer, name: tenant-ca}}`},
+	{name: "as the bundle has it", object: "PodMonitor"},
+	{name: "another's pods", object: "PodMonitor", change: `spec: {namespaceSelector: {any: true}}`, denied: "spec.namespaceSelector: expected none"},
+	{name: "another's name for ExternalDNS", object: "Gateway", change: `metadata: {annotations: {external-dns.alpha.kubernetes.io/hostname: mhr.example.org}}`, denied: "metadata.annotations: expected hosts of the tenant"},
 	{name: "as the bundle has it", object: "IngressRoute"},
 	{name: "another's host", object: "IngressRoute", change: "spec: {routes: [{kind: Rule, match: Host(`mhr.example.org`), services: [{name: orthweb, port: 80}]}]}", denied: "spec.routes[].match: expected Host"},
 	{name: "another's host beside its own", object: "IngressRoute", change: "spec: {routes: [{kind: Rule, match: 'Host(`bhs.example.org`) && PathPrefix(`/`) || Host(`mhr.example.org`)', services: [{name: orthweb, port: 80}]}]}", denied: "spec.routes[].match"},
@@ -68,6 +81,7 @@ var routeAttempts = []attempt{
 var networkPolicyAttempts = []attempt{
 	{name: "as the bundle has it", object: "NetworkPolicy"},
 	{name: "by a chart", user: helmApplier, object: "NetworkPolicy", denied: "metadata.name: expected a NetworkPolicy that the platform lets charts make"},
+	{name: "by an account that a chart made", user: ownAccount, object: "NetworkPolicy", denied: "metadata.name: expected a NetworkPolicy"},
 	{name: "all pods", object: "NetworkPolicy", change: `spec: {podSelector: {matchLabels: null}, ingress: [{}]}`, denied: "spec.podSelector.matchLabels: expected labels"},
 	{name: "all pods in other words", object: "NetworkPolicy", change: `spec: {podSelector: {matchLabels: null, matchExpressions: [{key: x, operator: DoesNotExist}]}, ingress: [{}]}`, denied: "spec.podSelector.matchLabels"},
 	{name: "all pods by a person", user: person, object: "NetworkPolicy", change: `spec: {podSelector: {matchLabels: null}, ingress: [{}]}`},

@@ -77,6 +77,8 @@ var bases = map[string]string{
 	"DestinationRule": `{apiVersion: networking.istio.io/v1, kind: DestinationRule, spec: {exportTo: [.], host: istio-egress}}`,
 	"ServiceEntry": `{apiVersion: networking.istio.io/v1, kind: ServiceEntry, spec: {exportTo: [.], hosts: [pacs.example.net], resolution: DNS,
 		ports: [{name: tcp, number: 104, protocol: TCP}]}}`,
+	"Certificate":     `{apiVersion: cert-manager.io/v1, kind: Certificate, spec: {secretName: web-tls, dnsNames: [bhs.example.org], issuerRef: {kind: ClusterIssuer, name: acme}}}`,
+	"PodMonitor":      `{apiVersion: monitoring.coreos.com/v1, kind: PodMonitor, spec: {selector: {matchLabels: {app: a}}, podMetricsEndpoints: [{port: metrics}]}}`,
 	"IngressRoute":    "{apiVersion: traefik.io/v1alpha1, kind: IngressRoute, spec: {routes: [{kind: Rule, match: Host(`bhs.example.org`), services: [{name: orthweb, port: 80}]}]}}",
 	"IngressRouteTCP": "{apiVersion: traefik.io/v1alpha1, kind: IngressRouteTCP, spec: {routes: [{match: HostSNI(`*`), services: [{name: orthweb, port: 4242}]}]}}",
 	"Cluster":         `{apiVersion: postgresql.cnpg.io/v1, kind: Cluster, spec: {instances: 1, storage: {size: 1Gi}}}`,

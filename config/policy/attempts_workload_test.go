@@ -8,6 +8,9 @@ var identityAttempts = []attempt{
 	{name: "Helm's own", user: helmApplier, object: "Secret", change: `type: helm.sh/release.v1`, creation: true},
 	{name: "a token without an end", user: helmApplier, object: "Secret", change: `type: kubernetes.io/service-account-token`, creation: true, denied: "type: expected no kubernetes.io/service-account-token"},
 	{name: "a token without an end by kustomize-controller", object: "Secret", change: `type: kubernetes.io/service-account-token`, creation: true, denied: "type: expected no"},
+	{name: "a token by an account that a chart made", user: ownAccount, object: "Secret", change: `type: kubernetes.io/service-account-token`, creation: true, denied: "type: expected no"},
+	{name: "everybody by an account that a chart made", user: ownAccount, object: "RoleBinding", change: `subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:authenticated"}]`, denied: "subjects: expected"},
+	{name: "a pod by an account that a chart made", user: ownAccount, object: "Pod", denied: "pods: a tenant's applier"},
 	{name: "a token by a person", user: person, object: "Secret", change: `type: kubernetes.io/service-account-token`, creation: true},
 	{name: "as the chart has it", user: helmApplier, object: "RoleBinding"},
 	{name: "with the namespace in words", user: helmApplier, object: "RoleBinding", change: `subjects: [{kind: ServiceAccount, namespace: bhs-orthweb, name: traefik}]`},
@@ -152,6 +155,7 @@ var databaseAttempts = []attempt{
 
 var chartAttempts = []attempt{
 	{name: "as the bundle has it", object: "HelmRelease"},
+	{name: "by an account that a chart made", user: ownAccount, object: "HelmRelease", change: `spec: {serviceAccountName: null}`, denied: "spec.serviceAccountName: expected helm-applier"},
 	{name: "a repository that no rule sees", object: "HelmRelease", change: `spec: {chartRef: null, chart: {spec: {chart: x, sourceRef: {kind: HelmRepository, name: x}}}}`, denied: "spec.chart, spec.chartRef: expected a chartRef"},
 	{name: "another's chart", object: "HelmRelease", change: `spec: {chartRef: {namespace: mhr-orthweb}}`, denied: "spec.chart, spec.chartRef"},
 	{name: "a chart of another kind", object: "HelmRelease", change: `spec: {chartRef: {kind: HelmChart}}`, denied: "spec.chart, spec.chartRef"},

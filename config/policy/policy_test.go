@@ -34,9 +34,11 @@ const (
 	otherNamespace   = "somebody"
 	applier          = "system:serviceaccount:flux-system:bhs-applier"
 	helmApplier      = "system:serviceaccount:bhs-orthweb:helm-applier"
-	korthweb         = "system:serviceaccount:flux-system:korthweb"
-	person           = "jane"
-	label            = v1alpha1.TenantLabel
+	// ownAccount is what a chart may make and bind to what the chart's applier holds.
+	ownAccount = "system:serviceaccount:bhs-orthweb:traefik"
+	korthweb   = "system:serviceaccount:flux-system:korthweb"
+	person     = "jane"
+	label      = v1alpha1.TenantLabel
 )
 
 // The users have all rights that RBAC can give, so that what is denied is denied by a policy.
@@ -64,7 +66,7 @@ func TestPolicies(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "users"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 	}
-	for _, user := range []string{applier, helmApplier, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person} {
+	for _, user := range []string{applier, helmApplier, ownAccount, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person} {
 		binding.Subjects = append(binding.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user})
 	}
 	g.Expect(admin.Create(ctx, binding)).To(Succeed())
