@@ -103,6 +103,8 @@ func TestPlatformNamespace(t *testing.T) {
 func TestDefaultIsInFluxSystem(t *testing.T) {
 	g := NewWithT(t)
 	kinds := map[string]int{}
+	page, err := os.ReadFile("../../docs/admission.md")
+	g.Expect(err).NotTo(HaveOccurred())
 	for _, object := range buildDefault(g, "") {
 		kinds[object.GetKind()]++
 		g.Expect(object.GetNamespace()).To(Or(BeEmpty(), Equal(platformNamespace)))
@@ -113,6 +115,9 @@ func TestDefaultIsInFluxSystem(t *testing.T) {
 		}
 		text, err := object.MarshalJSON()
 		g.Expect(err).NotTo(HaveOccurred())
+		if object.GetKind() == "ValidatingAdmissionPolicy" {
+			g.Expect(string(page)).To(ContainSubstring("| `"+object.GetName()+"` |"), "described in docs/admission.md")
+		}
 		if object.GetKind() == "ValidatingAdmissionPolicy" && strings.Contains(string(text), "'korthweb'") {
 			g.Expect(string(text)).To(ContainSubstring("'system:serviceaccount:' + 'flux-system' + ':' + 'korthweb'"), object.GetName())
 			kinds["naming the account"]++
@@ -120,4 +125,24 @@ func TestDefaultIsInFluxSystem(t *testing.T) {
 	}
 	g.Expect(kinds).To(And(HaveKeyWithValue("CustomResourceDefinition", 2), HaveKeyWithValue("ValidatingAdmissionPolicy", 14),
 		HaveKeyWithValue("ValidatingAdmissionPolicyBinding", 15), HaveKeyWithValue("naming the account", 5)))
+}
+
+// The example of docs/admission.md changes what it says.
+func TestDocumentedPatch(t *testing.T) {
+	g := NewWithT(t)
+	page, err := os.ReadFile("../../docs/admission.md")
+	g.Expect(err).NotTo(HaveOccurred())
+	_, example, found := strings.Cut(string(page), "```yaml\n")
+	g.Expect(found).To(BeTrue())
+	example, _, _ = strings.Cut(example, "```")
+	for _, object := range buildDefault(g, "\n"+example) {
+		if object.GetName() != "korthweb-pod-templates" || object.GetKind() != "ValidatingAdmissionPolicy" {
+			continue
+		}
+		variables, _, err := unstructured.NestedSlice(object.Object, "spec", "variables")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(variables).To(ContainElement(map[string]any{"name": "csiDrivers", "expression": "['csi.cert-manager.io']"}))
+		return
+	}
+	t.Fatal("the policy is not in the build")
 }
