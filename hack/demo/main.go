@@ -179,7 +179,11 @@ func seedFiles(charts *stack.ChartRegistry) (_ fs.FS, tenants []string, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, path := range paths {
+	classes, err := filepath.Glob("tenants/classes/*.yaml")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, path := range append(paths, classes...) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, nil, err

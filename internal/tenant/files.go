@@ -90,6 +90,9 @@ func (l *loader) list(root string) ([]string, error) {
 		case !d.Type().IsRegular():
 			l.unread(name, "is not a regular file (a submodule, perhaps), which is not followed: put the files themselves here")
 			return nil
+		case isYAML(strings.ToLower(name)) && !isYAML(name):
+			l.malformed(name, 0, "is not read: give it the extension "+strings.ToLower(path.Ext(name)))
+			return nil
 		case !isYAML(name):
 			return nil
 		case len(files) == maxFiles:
@@ -101,7 +104,7 @@ func (l *loader) list(root string) ([]string, error) {
 	})
 	if left > 0 {
 		l.unread(root, fmt.Sprintf("holds %d YAML files, and only the first %d in order of their paths are read: "+
-			"put several tenants in a file, or use several TenantRepositories", len(files)+left, maxFiles))
+			"use several TenantRepositories", len(files)+left, maxFiles))
 	}
 	return files, err
 }
@@ -111,14 +114,20 @@ func isYAML(name string) bool {
 	return ext == ".yaml" || ext == ".yml"
 }
 
-// read returns the documents of a file. A file with a mistake in its YAML defines nothing, not even
-// in the documents before that: what is half written is not taken.
+// read returns the documents of a file.
 func (l *loader) read(name string) []document {
 	data, err := l.content(name)
 	if err != nil {
 		l.unread(name, err.Error())
 		return nil
 	}
+	l.noteMentions(name, data)
+	return l.parse(name, data)
+}
+
+// parse returns the documents of a file's text. A file with a mistake in its YAML defines nothing, not even
+// in the documents before that: what is half written is not taken.
+func (l *loader) parse(name string, data []byte) []document {
 	if line, message := checkText(data); message != "" {
 		l.malformed(name, line, message)
 		return nil
@@ -144,6 +153,24 @@ func (l *loader) read(name string) []document {
 		}
 		if doc, ok := convertDocument(name, &in); ok {
 			docs = append(docs, doc)
+		}
+	}
+}
+
+// noteMentions notes which tenants that exist a file speaks of.
+func (l *loader) noteMentions(file string, data []byte) {
+	if len(l.existing) == 0 {
+		return
+	}
+	data = bytes.ReplaceAll(data, []byte{0}, nil) // so that UTF-16 is read too
+	for _, word := range bytes.FieldsFunc(data, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+	}) {
+		if name := string(bytes.Trim(word, "-")); l.existing[name] {
+			if l.mentions[file] == nil {
+				l.mentions[file] = map[string]bool{}
+			}
+			l.mentions[file][name] = true
 		}
 	}
 }
