@@ -4,7 +4,6 @@ package v1alpha1
 
 import (
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	"github.com/fluxcd/pkg/apis/kustomize"
 	"github.com/fluxcd/pkg/apis/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -117,7 +116,7 @@ type TenantSpec struct {
 	// add, remove, rename or move any.
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
-	Patches []kustomize.Patch `json:"patches,omitempty" facility:"reserved"`
+	Patches []Patch `json:"patches,omitempty" facility:"reserved"`
 }
 
 // TenantStatus is the health of one facility.
