@@ -189,12 +189,12 @@ type DependencyReference struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
-	Name string `json:"name"`
+	Name string `json:"name" facility:"reserved"`
 
 	// Namespace of the Kustomization, the Tenant's own by default.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
-	Namespace string `json:"namespace,omitempty"`
+	Namespace string `json:"namespace,omitempty" facility:"reserved"`
 }
 
 // TenantRepositoryStatus is what was last seen and done.
@@ -287,6 +287,7 @@ type Problem struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=tr;tenantrepo,categories=korthweb
 // +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations={"kustomize.toolkit.fluxcd.io/prune=disabled","helm.sh/resource-policy=keep"}
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Tenants",type=integer,JSONPath=`.status.tenants.total`

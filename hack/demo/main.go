@@ -118,7 +118,9 @@ without its webhook. Its certificates are real too.`)
 	fmt.Printf("repository %s\n", repo.URL())
 
 	heading("korthweb controller, under the roles of config/rbac, and a TenantRepository that points at the repository")
-	if err := s.StartKorthweb(ctx, stack.KorthwebOptions{Binary: filepath.Join("bin", "korthweb")}); err != nil {
+	if err := s.StartKorthweb(ctx, stack.KorthwebOptions{
+		Binary: filepath.Join("bin", "korthweb"), Registries: []string{charts.Host()},
+	}); err != nil {
 		return err
 	}
 	c, err := newClient(s)
@@ -177,7 +179,11 @@ func seedFiles(charts *stack.ChartRegistry) (_ fs.FS, tenants []string, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, path := range paths {
+	classes, err := filepath.Glob("tenants/classes/*.yaml")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, path := range append(paths, classes...) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, nil, err

@@ -46,6 +46,9 @@ type Options struct {
 	// CommonMetadata of the TenantRepository. A tenant's own keys are put over it.
 	CommonMetadata *kustomizev1.CommonMetadata
 
+	// PlatformNamespaces are namespaces of the platform beside those that Korthweb knows. They are no tenant's.
+	PlatformNamespaces []string
+
 	// Held are the tenants that exist, those of other repositories and hand-made ones included. What
 	// they claim is theirs; see [Conflicts].
 	Held []v1alpha1.Tenant
@@ -380,7 +383,7 @@ func (l *loader) report(file string, line int, tenant, field, reason, message st
 
 // unread reports a file whose content is not known.
 func (l *loader) unread(file, message string) {
-	l.report(file, 0, "", "", v1alpha1.MalformedFileReason, file+" "+message)
+	l.report(file, 0, "", "", v1alpha1.MalformedFileReason, message)
 	l.problems[len(l.problems)-1].unread = true
 }
 

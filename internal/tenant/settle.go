@@ -192,14 +192,15 @@ func (l *loader) contest(candidates []*candidate) *contest {
 	s := &contest{numbers: map[claim]int{}}
 	number := func(t *v1alpha1.Tenant) map[int]made {
 		out := map[int]made{}
-		for c, how := range claims(t) {
+		all := claims(t)
+		for _, c := range byLength(all) {
 			n, known := s.numbers[c]
 			if !known {
 				n = len(s.things)
 				s.numbers[c] = n
 				s.things = append(s.things, c)
 			}
-			out[n] = how
+			out[n] = all[c]
 		}
 		return out
 	}

@@ -58,7 +58,7 @@ func newInstance(g *WithT, t *testing.T, env *environment, name string, args ...
 // start runs it for the first time, under Korthweb's ServiceAccount.
 func (i *instance) start(g *WithT, t *testing.T) {
 	t.Helper()
-	g.Expect(i.env.stack.InstallKorthwebRBAC(t.Context())).To(Succeed())
+	g.Expect(i.env.stack.InstallKorthwebRBAC(t.Context(), i.env.charts.Host())).To(Succeed())
 	_, kubeconfig, err := i.env.stack.ServiceAccountConfig(t.Context(), stack.FluxNamespace, stack.Korthweb)
 	g.Expect(err).NotTo(HaveOccurred())
 	health, err := stack.FreeAddress()
@@ -67,7 +67,7 @@ func (i *instance) start(g *WithT, t *testing.T) {
 		Name: i.name,
 		Path: korthweb,
 		Args: append([]string{
-			"controller", "--watch-all-namespaces", "--requeue-dependency=2s",
+			"controller", "--watch-all-namespaces", "--insecure-allow-http", "--requeue-dependency=2s",
 			"--metrics-addr=" + i.metrics, "--health-addr=" + health,
 			"--storage-path=" + i.dir, "--storage-addr=" + i.storage, "--storage-adv-addr=" + i.storage,
 		}, i.args...),
