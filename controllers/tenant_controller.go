@@ -147,8 +147,10 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 	if conflict, err := r.conflict(ctx, resolved); err != nil {
 		return ctrl.Result{}, err
 	} else if conflict != "" {
-		_, err := r.refuse(ctx, obj, v1alpha1.ConflictReason, errors.New(conflict))
-		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, err
+		if _, err := r.refuse(ctx, obj, v1alpha1.ConflictReason, errors.New(conflict)); err != nil {
+			return ctrl.Result{}, err
+		}
+		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 	}
 	bundle, err := r.Renderer.Render(resolved)
 	if err != nil {

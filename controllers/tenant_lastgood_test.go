@@ -299,3 +299,20 @@ func TestSuspendedTenantIsPutBackAsSuspended(t *testing.T) {
 		g.Expect(h.states(g, "suspended")[0].Annotations).To(HaveKeyWithValue("korthweb.digihunch.com/suspended", "true"))
 	})
 }
+
+// What is in a namespace that is deleted goes with it. That is no owner's word.
+func TestPlatformNamespaceDeleted(t *testing.T) {
+	h := newHarness(t)
+	tenant := h.create("platform-gone", "")
+	was := h.emitted(h, tenant)
+	// Nothing finishes the deletion of a namespace here, nor deletes what is in it: that is this test's to do.
+	h.Expect(admin.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: h.namespace}})).To(Succeed())
+	h.Expect(admin.Delete(ctx, tenant)).To(Succeed())
+	h.eventually(func(g Gomega) { g.Expect(h.read("/namespaces/" + h.namespace)).NotTo(BeEmpty()) })
+	time.Sleep(time.Second)
+	h.Expect(h.emitted(h, tenant)).To(Equal(was))
+	k := &kustomizev1.Kustomization{}
+	h.Expect(admin.Get(ctx, h.key("platform-gone-application"), k)).To(Succeed())
+	h.Expect(k.DeletionTimestamp).To(BeNil())
+	h.Expect(k.Spec.DeletionPolicy).To(Equal(kustomizev1.DeletionPolicyOrphan))
+}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/runtime/predicates"
@@ -150,7 +151,11 @@ func tenantOf(_ context.Context, obj client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: key}}
 }
 
-// conflict says which older Tenant holds what resolved claims, or nothing.
+// neverPublished is by how much a Tenant that was never published counts as younger than it is.
+const neverPublished = 200 * 365 * 24 * time.Hour
+
+// conflict says which Tenant holds what resolved claims, or nothing: the oldest of those that were published, or else the
+// oldest. One that was put back is young, and holds what it had.
 func (r *TenantReconciler) conflict(ctx context.Context, resolved *v1alpha1.Tenant) (string, error) {
 	claimants := map[types.UID]v1alpha1.Tenant{resolved.UID: *resolved}
 	for _, claim := range tenant.Claims(resolved) {
@@ -162,6 +167,15 @@ func (r *TenantReconciler) conflict(ctx context.Context, resolved *v1alpha1.Tena
 			if other.UID != resolved.UID {
 				claimants[other.UID] = other
 			}
+		}
+	}
+	if len(claimants) == 1 {
+		return "", nil
+	}
+	for uid, t := range claimants {
+		if !r.History.Has(client.ObjectKeyFromObject(&t)) {
+			t.CreationTimestamp.Time = t.CreationTimestamp.Add(neverPublished)
+			claimants[uid] = t
 		}
 	}
 	for _, conflict := range tenant.Conflicts(slices.Collect(maps.Values(claimants))) {

@@ -165,6 +165,9 @@ func (h *History) Tenants() []types.NamespacedName {
 	return slices.Collect(maps.Keys(h.records))
 }
 
+// Has says whether a state of a tenant is kept, as far as is known.
+func (h *History) Has(tenant types.NamespacedName) bool { return len(h.all(tenant)) > 0 }
+
 // Find looks past what is known whether a state of a tenant is kept.
 func (h *History) Find(ctx context.Context, tenant types.NamespacedName) (bool, error) {
 	found, err := h.list(ctx, client.InNamespace(tenant.Namespace), client.MatchingLabels(stateLabels(tenant)))
