@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
-	"github.com/digihunch/korthweb/internal/exposure"
 )
 
 // platformNamespaces are where Flux, Istio, CloudNativePG and cert-manager are installed by their own guides,
@@ -75,22 +74,6 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	}
 	service, at := t.Spec.Ingress.Service.Annotations, spec.Child("ingress", "service", "annotations")
 	errs = append(errs, apivalidation.ValidateAnnotations(service, at)...)
-	errs = append(errs, checkExposure(t, service, at)...)
-	if m := t.Spec.CommonMetadata; m != nil {
-		errs = append(errs, checkExposure(t, m.Annotations, spec.Child("commonMetadata", "annotations"))...)
-	}
-	return errs
-}
-
-// checkExposure refuses annotations that ask for an address or a name that another tenant may have.
-func checkExposure(t *v1alpha1.Tenant, annotations map[string]string, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if value := annotations[key]; !exposure.Allowed(key, value, t) {
-			errs = append(errs, field.Invalid(at.Key(key), value, "may only name the tenant's own hosts and loadBalancerIP: "+
-				"ask for an address with spec.ingress.service.loadBalancerIP, or remove it"))
-		}
-	}
 	return errs
 }
 
