@@ -25,8 +25,10 @@ import (
 const (
 	// maxPatchDepth is how deep a patch may be nested.
 	maxPatchDepth = 32
-	// maxPatchedObjects is how often an object may be patched, by all patches together.
-	maxPatchedObjects = 512
+	// maxPatchedObjects is how often an object may be patched, by all patches together. A strategic merge, which looks at
+	// the whole object and at Kubernetes' schema, counts as mergeWeight.
+	maxPatchedObjects = 480
+	mergeWeight       = 40
 	// maxPatchWork bounds the bytes of a patch times the objects that it is applied to, of all patches together.
 	maxPatchWork = 64 << 10
 	// maxPatchError is the most bytes of an error that a patch, which may be quoted in it, can cause.
@@ -111,11 +113,15 @@ func (p *patcher) apply(patch v1alpha1.Patch) (err error) {
 				return err
 			}
 		}
-		p.count += len(matched)
+		if part.merge != nil {
+			p.count += len(matched) * mergeWeight
+		} else {
+			p.count += len(matched)
+		}
 		p.work += len(matched) * part.size
 		if p.count > maxPatchedObjects || p.work > maxPatchWork {
-			return fmt.Errorf("is too much work: all patches together may be applied to %d objects, and have %d bytes times the objects: "+
-				"choose a target that matches fewer, or put several patches into one", maxPatchedObjects, maxPatchWork)
+			return fmt.Errorf("is too much work: all patches together may be applied to %d objects, of which strategic merge patches to %d, and have %d bytes "+
+				"times the objects: choose a target that matches fewer, or use JSON 6902 operations", maxPatchedObjects, maxPatchedObjects/mergeWeight, maxPatchWork)
 		}
 		for _, o := range matched {
 			if err := p.applyTo(o, part); err != nil {
