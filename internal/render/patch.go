@@ -25,6 +25,8 @@ import (
 const (
 	// maxPatchDepth is how deep a patch may be nested.
 	maxPatchDepth = 32
+	// maxPatchValues is how many keys and values the patch may have.
+	maxPatchValues = 4096
 	// maxPatchedObjects is how often an object may be patched, by all patches together. A strategic merge, which looks at
 	// the whole object and at Kubernetes' schema, counts as mergeWeight.
 	maxPatchedObjects = 480
@@ -306,6 +308,7 @@ func splitOperations(patch v1alpha1.Patch, documents [][]byte) ([]part, error) {
 // applied, and no key is there twice. Anchors are refused: an alias can stand for any amount of text.
 func decodeAll(text string) ([][]byte, error) {
 	var documents [][]byte
+	values := 0
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var d yaml.Node
@@ -315,7 +318,7 @@ func decodeAll(text string) ([][]byte, error) {
 		case err != nil:
 			return nil, err
 		}
-		if err := checkForm(&d, 0); err != nil {
+		if err := checkForm(&d, 0, &values); err != nil {
 			return nil, err
 		}
 		if d.Content[0].Tag == "!!null" {
@@ -332,15 +335,18 @@ func decodeAll(text string) ([][]byte, error) {
 	}
 }
 
-func checkForm(n *yaml.Node, depth int) error {
+func checkForm(n *yaml.Node, depth int, values *int) error {
 	if n.Anchor != "" || n.Kind == yaml.AliasNode {
 		return errors.New("YAML anchors and aliases are not allowed in a patch")
 	}
 	if depth > maxPatchDepth {
 		return fmt.Errorf("is nested deeper than %d levels", maxPatchDepth)
 	}
+	if *values++; *values > maxPatchValues {
+		return fmt.Errorf("has more than %d keys and values", maxPatchValues)
+	}
 	for _, child := range n.Content {
-		if err := checkForm(child, depth+1); err != nil {
+		if err := checkForm(child, depth+1, values); err != nil {
 			return err
 		}
 	}

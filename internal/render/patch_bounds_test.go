@@ -48,7 +48,7 @@ func expensive(t testing.TB) map[string]*v1alpha1.Tenant {
 		"the pods, many times": with(pods...),
 		"many selectors":       with(selectors...),
 		"much text": with(v1alpha1.Patch{
-			Patch:  `[{"op":"add","path":"/spec/template/spec/tolerations","value":[` + strings.Repeat("{},", 10<<10) + `{}]}]`,
+			Patch:  `[{"op":"add","path":"/spec/template/spec/tolerations","value":[` + strings.Repeat("{},", 4000) + `{}]}]`,
 			Target: kind("Deployment"),
 		}),
 		"many operations": with(v1alpha1.Patch{
