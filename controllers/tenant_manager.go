@@ -7,20 +7,22 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/runtime/predicates"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -42,17 +44,26 @@ func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manage
 		return fmt.Errorf("cannot index Tenants by their claims: %w", err)
 	}
 	c, err := ctrl.NewControllerManagedBy(mgr).
-		For(&v1alpha1.Tenant{}, builder.WithPredicates(predicate.Or(
+		Named(strings.ToLower(v1alpha1.TenantKind)).
+		Watches(&v1alpha1.Tenant{}, newLast(itself), builder.WithPredicates(predicate.Or(
 			predicate.GenerationChangedPredicate{},
 			predicate.LabelChangedPredicate{},
 			annotationChanged(v1alpha1.RevisionAnnotation),
 			annotationChanged(v1alpha1.ApproveAdoptionAnnotation),
 			predicates.ReconcileRequestedPredicate{},
 		))).
-		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
-		Watches(&corev1.ServiceAccount{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
-		Watches(&rbacv1.RoleBinding{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
-		WithOptions(controller.Options{RateLimiter: rateLimiter}).
+		Watches(&corev1.Namespace{}, newLast(tenantOf)).
+		Watches(&corev1.ServiceAccount{}, newLast(tenantOf)).
+		Watches(&rbacv1.RoleBinding{}, newLast(tenantOf)).
+		WithOptions(controller.Options{RateLimiter: rateLimiter, LogConstructor: func(req *reconcile.Request) logr.Logger {
+			// As the builder does for a controller of a kind; it would not leave the kind's own watch to us.
+			log := mgr.GetLogger().WithValues("controller", strings.ToLower(v1alpha1.TenantKind),
+				"controllerGroup", v1alpha1.GroupVersion.Group, "controllerKind", v1alpha1.TenantKind)
+			if req != nil {
+				log = log.WithValues(v1alpha1.TenantKind, klog.KRef(req.Namespace, req.Name), "namespace", req.Namespace, "name", req.Name)
+			}
+			return log
+		}}).
 		Build(r)
 	if err != nil {
 		return err
@@ -61,7 +72,7 @@ func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manage
 		return err
 	}
 	for _, emitted := range []client.Object{&sourcev1.ExternalArtifact{}, &kustomizev1.Kustomization{}} {
-		if err := watchWhenServed(mgr, c, emitted, handler.EnqueueRequestsFromMapFunc(tenantOf)); err != nil {
+		if err := watchWhenServed(mgr, c, emitted, newLast(tenantOf)); err != nil {
 			return err
 		}
 	}
@@ -122,6 +133,11 @@ func (r *TenantReconciler) wakeKept(ctx context.Context, queue workqueue.TypedRa
 		})
 	}()
 	return nil
+}
+
+// itself returns the Tenant that is obj.
+func itself(_ context.Context, obj client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(obj)}}
 }
 
 // tenantOf returns the Tenant that an emitted object was created for.

@@ -59,6 +59,9 @@ type reading struct {
 	result   *tenant.Result
 	err      error
 
+	// created says when Tenants were created from it, which the cache may not know yet.
+	created map[string]time.Time
+
 	// What the look was for, and until when another is not due.
 	uid         types.UID
 	generation  int64
@@ -157,7 +160,10 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 		markFailed(obj, meta.ReconciliationFailedReason, err)
 		return ctrl.Result{}, err
 	}
-	r.report(obj, read, now, written.problems, removal, time.Since(start))
+	r.report(obj, read, now, written, removal, time.Since(start))
+	if written.waiting > 0 {
+		return ctrl.Result{RequeueAfter: nextBatchDelay}, nil
+	}
 	if written.stale || removal.stale {
 		return ctrl.Result{RequeueAfter: summaryDelay}, nil
 	}
@@ -181,7 +187,7 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 		lastRevision = last.revision
 	}
 
-	next := &reading{uid: obj.UID, generation: obj.Generation, requestedAt: requestedAt}
+	next := &reading{created: map[string]time.Time{}, uid: obj.UID, generation: obj.Generation, requestedAt: requestedAt}
 	next.revision, next.result, next.err = r.load(ctx, obj, rules, lastRevision, held)
 	next.nextRead = time.Now().Add(jitter.JitteredIntervalDuration(obj.Spec.Interval.Duration))
 	switch {

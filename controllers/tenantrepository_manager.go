@@ -31,6 +31,9 @@ const sourceIndex = "spec.sourceRef"
 // summaryDelay gathers the news of many tenants into one summary of their repository.
 const summaryDelay = time.Second
 
+// nextBatchDelay is after how long the next of many new Tenants are created.
+const nextBatchDelay = 50 * time.Millisecond
+
 // fluxSource is a Flux object that has an artifact.
 type fluxSource interface {
 	client.Object

@@ -36,19 +36,22 @@ func (r *TenantRepositoryReconciler) reportSourceFailure(obj *v1alpha1.TenantRep
 
 // report sums up the tenants, the problems of the revision (those in its files, and those met when
 // writing), and what was not removed.
-func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant, met []v1alpha1.Problem, removal *removal, duration time.Duration) {
-	problems := slices.Concat(read.result.Problems, met)
+func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant, written outcome, removal *removal, duration time.Duration) {
+	problems := slices.Concat(read.result.Problems, written.problems)
 	attribute(problems, own)
 	slices.SortStableFunc(problems, func(a, b v1alpha1.Problem) int { return cmp.Compare(a.File, b.File) })
 	obj.Status.Problems = problems[:min(len(problems), v1alpha1.MaxProblems)]
 
 	counts, summary := health.Summarize(own)
 	obj.Status.Tenants = counts
-	if removal.refusal == "" {
+	if removal.refusal == "" && written.waiting == 0 {
 		obj.Status.LastAppliedRevision = read.revision
 	}
 
 	message := []string{summary}
+	if written.waiting > 0 {
+		message = append(message, fmt.Sprintf("%d more are about to be created", written.waiting))
+	}
 	if removal.refusal != "" {
 		message = append(message, removal.refusal)
 	}
@@ -66,7 +69,7 @@ func (r *TenantRepositoryReconciler) report(obj *v1alpha1.TenantRepository, read
 		markFailed(obj, v1alpha1.ProblemsFoundReason, text)
 	case counts.Failed > 0:
 		markFailed(obj, v1alpha1.TenantsNotReadyReason, text)
-	case counts.Progressing > 0:
+	case counts.Progressing > 0 || written.waiting > 0:
 		conditions.Delete(obj, meta.StalledCondition)
 		conditions.MarkReconciling(obj, meta.ProgressingReason, "%s", text)
 		conditions.MarkUnknown(obj, meta.ReadyCondition, meta.ProgressingReason, "%s", text)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	apiacl "github.com/fluxcd/pkg/apis/acl"
 	"github.com/opencontainers/go-digest"
@@ -31,6 +32,10 @@ import (
 // concurrentWrites is how many Tenants of one repository are written at a time, within the client's
 // own rate limit.
 const concurrentWrites = 8
+
+// newAtOnce is how many new Tenants of one repository are written before it is looked again what has changed: a thousand
+// new ones are no reason for the others to wait.
+const newAtOnce = 50
 
 // maxNamesInMessage is how many tenants a message names before it only counts.
 const maxNamesInMessage = 20
@@ -118,10 +123,37 @@ type outcome struct {
 	problems []v1alpha1.Problem
 	// stale says that some were not written since the cache was behind.
 	stale bool
+	// waiting counts the new Tenants whose turn has not come.
+	waiting int
 }
 
-// applyTenants writes the Tenants that differ from their definitions, each for itself. The error is for
-// what no definition can help, such as an unreachable apiserver.
+// write is a Tenant that differs from its definition; live is nil where it is new.
+type write struct {
+	definition    tenant.Definition
+	live, desired *v1alpha1.Tenant
+}
+
+// due returns the Tenants to write: all that changed, and after them some of those that are new. It counts the rest. What
+// was just created and is not in the cache yet is neither.
+func due(obj *v1alpha1.TenantRepository, read *reading, tenants *tenantSet, now time.Time) (writes []write, waiting int) {
+	var created []write
+	for _, definition := range read.result.Definitions {
+		live := tenants.byName[definition.Tenant.Name]
+		desired := desiredTenant(obj, definition, live, read.revision)
+		switch {
+		case live == nil && now.Sub(read.created[definition.Tenant.Name]) < summaryDelay:
+		case live == nil:
+			created = append(created, write{definition, nil, desired})
+		case live.DeletionTimestamp.IsZero() && !upToDate(live, desired):
+			writes = append(writes, write{definition, live, desired})
+		}
+	}
+	first := min(len(created), newAtOnce)
+	return append(writes, created[:first]...), len(created) - first
+}
+
+// applyTenants writes the Tenants that differ from their definitions and whose turn it is, each for itself. The error is
+// for what no definition can help, such as an unreachable apiserver.
 func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, tenants *tenantSet) (outcome, error) {
 	var (
 		mu    sync.Mutex
@@ -130,19 +162,20 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 		errs  []error
 	)
 	group.SetLimit(concurrentWrites)
-	for _, definition := range read.result.Definitions {
-		live := tenants.byName[definition.Tenant.Name]
-		desired := desiredTenant(obj, definition, live, read.revision)
-		if live != nil && (!live.DeletionTimestamp.IsZero() || upToDate(live, desired)) {
-			continue
-		}
+	writes, waiting := due(obj, read, tenants, time.Now())
+	out.waiting = waiting
+	for _, w := range writes {
+		definition, desired := w.definition, w.desired
 		group.Go(func() error {
-			err := r.writeTenant(ctx, live, desired)
+			err := r.writeTenant(ctx, w.live, desired)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err == nil:
 				out.tenants = append(out.tenants, desired)
+				if w.live == nil {
+					read.created[desired.Name] = time.Now()
+				}
 			case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 				out.stale = true
 			case apierrors.IsAlreadyExists(err):

@@ -8,14 +8,18 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
@@ -44,6 +48,37 @@ func watchWhenServed(mgr ctrl.Manager, c controller.Controller, obj client.Objec
 		}
 		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, h, predicates...))
 	}))
+}
+
+// newPriority is that of a tenant of which something was created: below that of one that changes, which is 0, and above that
+// of what is only looked at again, handler.LowPriority.
+const newPriority = -50
+
+// newLast wakes the tenants that an object belongs to. Where the object is new they wait behind those that change.
+func newLast(tenants handler.MapFunc) handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	wake := func(ctx context.Context, q queue, objects ...client.Object) {
+		for _, obj := range objects {
+			for _, request := range tenants(ctx, obj) {
+				q.Add(request)
+			}
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+			pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request])
+			if !ok || e.IsInInitialList {
+				wake(ctx, q, e.Object)
+				return
+			}
+			pq.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(newPriority)}, tenants(ctx, e.Object)...)
+		},
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) { wake(ctx, q, e.ObjectOld, e.ObjectNew) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { wake(ctx, q, e.Object) },
+		GenericFunc: func(ctx context.Context, e event.GenericEvent, q queue) {
+			wake(ctx, q, e.Object)
+		},
+	}
 }
 
 // updated lets updates through for which changed is true, and nothing else.

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
+)
+
+// repository is a TenantRepository whose revisions are given by the test. Its reconciler is called directly.
+type repository struct {
+	*WithT
+	*TenantRepositoryReconciler
+	key    types.NamespacedName
+	events *record.FakeRecorder
+	// failDelete makes deletions fail, as a crash after the mark does.
+	failDelete bool
+}
+
+func newRepository(t *testing.T) *repository {
+	f := &repository{WithT: NewWithT(t), events: record.NewFakeRecorder(1000)}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "repository-"}}
+	f.Expect(admin.Create(ctx, ns)).To(Succeed())
+	config := rest.CopyConfig(server.Korthweb)
+	config.QPS = -1
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	f.Expect(err).NotTo(HaveOccurred())
+	crashing := interceptor.NewClient(c, interceptor.Funcs{
+		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			if f.failDelete {
+				return errors.New("killed")
+			}
+			return c.Delete(ctx, obj, opts...)
+		},
+	})
+	f.TenantRepositoryReconciler = &TenantRepositoryReconciler{Client: crashing, EventRecorder: f.events}
+	obj := &v1alpha1.TenantRepository{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "central"}}
+	obj.Spec.Interval = metav1.Duration{Duration: time.Hour}
+	obj.Spec.Path = "tenants"
+	obj.Spec.Prune = true
+	obj.Spec.Git = &v1alpha1.GitSource{URL: "https://git.example.com/tenants"}
+	f.Expect(admin.Create(ctx, obj)).To(Succeed())
+	f.key = client.ObjectKeyFromObject(obj)
+	return f
+}
+
+// push makes a revision with these files below tenants/ the newest.
+func (f *repository) push(revision string, files map[string]string) {
+	obj := f.object()
+	fsys := fstest.MapFS{}
+	for name, content := range files {
+		fsys["tenants/"+name] = &fstest.MapFile{Data: []byte(content)}
+	}
+	list := &v1alpha1.TenantList{}
+	f.Expect(admin.List(ctx, list)).To(Succeed())
+	result, err := tenant.Load(fsys, tenant.Options{Path: "tenants", Namespace: obj.Namespace, Repository: obj.Name, Held: list.Items})
+	f.Expect(err).NotTo(HaveOccurred())
+	f.readings.Store(f.key, &reading{revision: revision, result: result, created: map[string]time.Time{}, uid: obj.UID, generation: obj.Generation,
+		nextRead: time.Now().Add(time.Hour)})
+}
+
+func (f *repository) reconcile() (ctrl.Result, error) {
+	return f.Reconcile(ctx, ctrl.Request{NamespacedName: f.key})
+}
+
+func (f *repository) object() *v1alpha1.TenantRepository {
+	obj := &v1alpha1.TenantRepository{}
+	f.Expect(admin.Get(ctx, f.key, obj)).To(Succeed())
+	return obj
+}
+
+func (f *repository) tenant(name string) *v1alpha1.Tenant {
+	t := &v1alpha1.Tenant{}
+	f.Expect(admin.Get(ctx, types.NamespacedName{Namespace: f.key.Namespace, Name: name}, t)).To(Succeed())
+	return t
+}
+
+func file(name string, lines ...string) string {
+	content := "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: Tenant\nmetadata:\n  name: " + name + "\nspec:\n  domain: " + name + ".example.com\n"
+	for _, line := range lines {
+		content += "  " + line + "\n"
+	}
+	return content
+}
+
+func files(names ...string) map[string]string {
+	out := map[string]string{}
+	for _, name := range names {
+		out[name+".yaml"] = file(name)
+	}
+	return out
+}
+
+func TestRemovalIsMarked(t *testing.T) {
+	tests := []struct {
+		name   string
+		reason string
+		// crash after the mark, and what is defined then.
+		crash   bool
+		then    []string
+		prune   bool
+		removed bool
+	}{
+		{name: "at once", prune: true, removed: true, reason: "the mark is there before it is deleted"},
+		{name: "interrupted", crash: true, then: []string{"stays"}, prune: true, removed: true, reason: "the next look goes on"},
+		{name: "interrupted and defined again", crash: true, then: []string{"stays", "goes"}, prune: true, reason: "what is defined is not removed"},
+		{name: "interrupted and not pruned any more", crash: true, then: []string{"stays"}, reason: "what stays is not marked"},
+	}
+	for i, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newRepository(t)
+			stays, goes := fmt.Sprintf("stays-%d", i), fmt.Sprintf("goes-%d", i)
+			f.push("main@sha1:1111", files(stays, goes))
+			_, err := f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			f.Expect(f.tenant(goes).Finalizers).To(BeEmpty())
+
+			f.failDelete = test.crash
+			f.push("main@sha1:2222", files(stays))
+			_, err = f.reconcile()
+			if test.crash {
+				f.Expect(err).To(HaveOccurred())
+				marked := f.tenant(goes)
+				f.Expect(marked.DeletionTimestamp).To(BeNil())
+				f.Expect(marked.Annotations).To(HaveKeyWithValue(v1alpha1.RemoveAnnotation, "main@sha1:2222"))
+				f.Expect(marked.Finalizers).To(ConsistOf(v1alpha1.Finalizer))
+				f.failDelete = false
+				if !test.prune {
+					obj := f.object()
+					obj.Spec.Prune = false
+					f.Expect(admin.Update(ctx, obj)).To(Succeed())
+				}
+				var then []string
+				for _, name := range test.then {
+					then = append(then, fmt.Sprintf("%s-%d", name, i))
+				}
+				f.push("main@sha1:3333", files(then...))
+				_, err = f.reconcile()
+			}
+			f.Expect(err).NotTo(HaveOccurred())
+
+			now := f.tenant(goes)
+			if test.removed {
+				f.Expect(now.DeletionTimestamp).NotTo(BeNil(), test.reason)
+				f.Expect(now.Annotations).To(HaveKeyWithValue(v1alpha1.RemoveAnnotation, "main@sha1:2222"))
+				f.Expect(now.Finalizers).To(ConsistOf(v1alpha1.Finalizer))
+				return
+			}
+			f.Expect(now.DeletionTimestamp).To(BeNil(), test.reason)
+			f.Expect(now.Annotations).NotTo(HaveKey(v1alpha1.RemoveAnnotation), test.reason)
+			f.Expect(now.Finalizers).To(BeEmpty(), test.reason)
+		})
+	}
+}
+
+// Both controllers write conditions of one Tenant, and neither takes the other's away. What is said already is not written.
+func TestDefinitionAccepted(t *testing.T) {
+	f := newRepository(t)
+	condition := func(kind string) *metav1.Condition {
+		for _, c := range f.tenant("accepted").Status.Conditions {
+			if c.Type == kind {
+				return &c
+			}
+		}
+		return nil
+	}
+	f.push("main@sha1:1111", files("accepted", "other"))
+	_, err := f.reconcile()
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(condition(v1alpha1.DefinitionAcceptedCondition)).To(HaveField("Status", metav1.ConditionTrue))
+
+	// The Tenant controller writes its own.
+	before := f.tenant("accepted")
+	obj := before.DeepCopy()
+	markStalled(obj, v1alpha1.ConflictReason, errors.New("a conflict"))
+	f.Expect(patchStatus(ctx, f.Client, before, obj)).To(Succeed())
+	f.Expect(condition(v1alpha1.DefinitionAcceptedCondition)).NotTo(BeNil())
+
+	broken := files("accepted", "other")
+	broken["accepted.yaml"] = file("accepted", "orthanc:", "  replicas: many")
+	f.push("main@sha1:2222", broken)
+	_, err = f.reconcile()
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(condition(v1alpha1.DefinitionAcceptedCondition)).To(And(HaveField("Status", metav1.ConditionFalse),
+		HaveField("Reason", v1alpha1.InvalidDefinitionReason), HaveField("Message", HavePrefix("tenants/accepted.yaml:8: spec.orthanc.replicas: "))))
+	f.Expect(condition(meta.StalledCondition)).NotTo(BeNil(), "what is the other controller's stays")
+	var events []string
+	for len(f.events.Events) > 0 {
+		events = append(events, <-f.events.Events)
+	}
+	f.Expect(events).To(ContainElement(ContainSubstring("the newest definition is refused: tenants/accepted.yaml:8")))
+
+	// Again, it writes nothing.
+	version := f.tenant("accepted").ResourceVersion
+	f.push("main@sha1:3333", broken)
+	_, err = f.reconcile()
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(f.tenant("accepted").ResourceVersion).To(Equal(version))
+
+	// A condition that does not hold any more goes, the other's stays.
+	before = f.tenant("accepted")
+	obj = before.DeepCopy()
+	markFailed(obj, v1alpha1.EmitFailedReason, errors.New("a failure"))
+	f.Expect(patchStatus(ctx, f.Client, before, obj)).To(Succeed())
+	f.Expect(condition(meta.StalledCondition)).To(BeNil())
+	f.Expect(condition(v1alpha1.DefinitionAcceptedCondition)).To(HaveField("Status", metav1.ConditionFalse))
+
+	f.push("main@sha1:4444", files("accepted", "other"))
+	_, err = f.reconcile()
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(condition(v1alpha1.DefinitionAcceptedCondition)).To(HaveField("Status", metav1.ConditionTrue))
+}
+
+// Many new tenants are written in passes. What changes does not wait for them, and the revision counts as applied when all
+// are written.
+func TestManyNewTenantsWaitTheirTurn(t *testing.T) {
+	f := newRepository(t)
+	f.push("main@sha1:1111", files("zz-first"))
+	_, err := f.reconcile()
+	f.Expect(err).NotTo(HaveOccurred())
+
+	all := files()
+	for i := range 2*newAtOnce + 5 {
+		maps.Copy(all, files(fmt.Sprintf("new-%d", i)))
+	}
+	all["zz-first.yaml"] = file("zz-first", "displayName: changed")
+	f.push("main@sha1:2222", all)
+	for pass, want := range []int{newAtOnce, 2 * newAtOnce, 2*newAtOnce + 5} {
+		result, err := f.reconcile()
+		f.Expect(err).NotTo(HaveOccurred())
+		list := &v1alpha1.TenantList{}
+		f.Expect(admin.List(ctx, list, client.InNamespace(f.key.Namespace))).To(Succeed())
+		f.Expect(list.Items).To(HaveLen(want + 1))
+		f.Expect(f.tenant("zz-first").Spec.DisplayName).To(Equal("changed"))
+		if pass < 2 {
+			f.Expect(result.RequeueAfter).To(Equal(nextBatchDelay))
+			f.Expect(f.object().Status.LastAppliedRevision).To(Equal("main@sha1:1111"))
+		}
+	}
+	f.Expect(f.object().Status.LastAppliedRevision).To(Equal("main@sha1:2222"))
+}
+
+// Rules that cannot be are not guessed: nothing is read by them.
+func TestRulesThatCannotBe(t *testing.T) {
+	f := newRepository(t)
+	obj := f.object()
+	obj.Spec.FacilityFields.Allow = []string{"spec.nowhere"}
+	f.Expect(admin.Update(ctx, obj)).To(Succeed())
+	f.push("main@sha1:1111", files("not-read"))
+	_, err := f.reconcile()
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(f.object().Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition), HaveField("Message", ContainSubstring("nowhere")))))
+	list := &v1alpha1.TenantList{}
+	f.Expect(admin.List(ctx, list, client.InNamespace(f.key.Namespace))).To(Succeed())
+	f.Expect(list.Items).To(BeEmpty())
+}
