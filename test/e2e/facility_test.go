@@ -36,12 +36,25 @@ type facilities struct {
 	repo *gitserver.Repo
 }
 
+// classFile is the file of the tests' own TenantClass, below the directory that classes may be in.
+const classFile = "classes/e2e.yaml"
+
+// allow lets the facilities' own files set fields that Korthweb reserves for the platform.
+func allow(fields ...string) func(*v1alpha1.TenantRepository) {
+	return func(r *v1alpha1.TenantRepository) { r.Spec.FacilityFields.Allow = fields }
+}
+
+// annotations lets definitions put these annotations on the Service of a gateway.
+func annotations(keys ...string) func(*v1alpha1.TenantRepository) {
+	return func(r *v1alpha1.TenantRepository) { r.Spec.AllowedServiceAnnotations = keys }
+}
+
 // newFacilities creates a git repository with files under tenants/ (path within it to content) and a
 // TenantRepository, changed by options, that reads it every second. Both go with the test, and so do
 // the tenants.
 func newFacilities(t *testing.T, env *environment, name string, files map[string]string, options ...func(*v1alpha1.TenantRepository)) *facilities {
 	t.Helper()
-	seed := fstest.MapFS{"tenants/class.yaml": {Data: []byte(class(env))}}
+	seed := fstest.MapFS{"tenants/" + classFile: {Data: []byte(class(env))}}
 	for path, content := range files {
 		seed["tenants/"+path] = &fstest.MapFile{Data: []byte(content)}
 	}

@@ -27,7 +27,7 @@ func TestEmittedObjectsAreRestored(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	const own = "restored-one-orthweb"
-	f := newFacilities(t, shared, "restored", map[string]string{"one.yaml": tenantFile("restored-one")})
+	f := newFacilities(t, shared, "restored", map[string]string{"restored-one.yaml": tenantFile("restored-one")})
 	g.Eventually(f.ready("restored-one")).Should(Succeed())
 
 	in := func(namespace, name string) metav1.ObjectMeta {
