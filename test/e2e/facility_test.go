@@ -203,27 +203,33 @@ func (f *facilities) gone(obj client.Object) func() error {
 }
 
 // class is the TenantClass of the tests: it installs the gateway from the local registry.
-func class(env *environment) string {
+func class(env *environment) string { return classNamed(env, "e2e") }
+
+// classNamed is the same with another name, and more lines for its spec.
+func classNamed(env *environment, name string, spec ...string) string {
 	return fmt.Sprintf(`apiVersion: korthweb.digihunch.com/v1alpha1
 kind: TenantClass
 metadata:
-  name: e2e
+  name: %s
 spec:
   ingress:
     chart: {url: %q, version: %q, insecure: true}
-`, env.charts.Gateway.URL, env.charts.Gateway.Version)
+%s`, name, env.charts.Gateway.URL, env.charts.Gateway.Version, indentLines(spec))
 }
 
 // tenantFile is the file of a tenant, with more lines for its spec.
-func tenantFile(name string, spec ...string) string {
+func tenantFile(name string, spec ...string) string { return tenantOfClass(name, "e2e", spec...) }
+
+// tenantOfClass is the same with another class.
+func tenantOfClass(name, class string, spec ...string) string {
 	return fmt.Sprintf(`apiVersion: korthweb.digihunch.com/v1alpha1
 kind: Tenant
 metadata:
   name: %s
 spec:
-  className: e2e
+  className: %s
   domain: %s.example.com
-%s`, name, name, indentLines(spec))
+%s`, name, class, name, indentLines(spec))
 }
 
 func indentLines(lines []string) string {

@@ -317,7 +317,12 @@ func (r *restarts) expectStored(t *testing.T, g *WithT) {
 
 // stored fails unless the announced archive is in the storage.
 func (r *restarts) stored(name, digest string) error {
-	file := filepath.Join(r.env.stack.StorageDir(), "externalartifact", stack.FluxNamespace, name, strings.TrimPrefix(digest, "sha256:")+".tar.gz")
+	return storedArchive(r.env, name, digest)
+}
+
+// storedArchive fails unless the archive of a tenant with that digest is in the storage.
+func storedArchive(env *environment, name, digest string) error {
+	file := filepath.Join(env.stack.StorageDir(), "externalartifact", stack.FluxNamespace, name, strings.TrimPrefix(digest, "sha256:")+".tar.gz")
 	have, err := fileDigest(file)
 	if err != nil {
 		return err
