@@ -284,6 +284,13 @@ func TestTakeoverByAnotherFile(t *testing.T) {
 			files: map[string]string{mine + ".yaml": tenantFile(mine), "north/" + theirs + ".yaml": tenantFile(theirs), "a/" + theirs + ".yaml": tenantFile(theirs, "displayName: Taken over")},
 			file:  "tenants/a/" + theirs + ".yaml",
 		},
+		{
+			// It may have been moved there by somebody who means well: it is not taken down either.
+			name:   "its own file removed",
+			files:  map[string]string{mine + ".yaml": rogue},
+			remove: []string{"a", "north"},
+			file:   "tenants/" + mine + ".yaml",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			g := gomega(t)
@@ -303,10 +310,10 @@ func TestTakeoverByAnotherFile(t *testing.T) {
 	}
 
 	// Removed, it is offline with its data kept, and neither back nor anybody else's.
-	f.push(map[string]string{mine + ".yaml": rogue}, "a", "north")
+	f.push(map[string]string{mine + ".yaml": tenantFile(mine)})
 	tenant := &v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, theirs)}
 	g.Eventually(f.gone(tenant)).Should(Succeed())
-	revision := f.push(map[string]string{mine + ".yaml": rogue + "# again\n"})
+	revision := f.push(map[string]string{mine + ".yaml": rogue})
 	g.Eventually(f.takenOver(revision)).Should(Succeed())
 	g.Expect(f.gone(tenant)()).To(Succeed())
 	namespace := &corev1.Namespace{}
@@ -332,7 +339,7 @@ func TestDomains(t *testing.T) {
 	for _, tc := range []struct{ name, file, field, message string }{
 		{"another's domain", ofDomain("e2e", one+".example.com"), "spec.domain", one},
 		{"below another's domain", ofDomain("e2e", "ward."+one+".example.com"), "spec.domain", one},
-		{"above all", ofDomain("e2e", "example.com"), "spec.domain", one},
+		{"the platform's own domain", ofDomain("e2e", "example.com"), "spec.domain", "example.com"},
 		{"web host below another's domain", tenantFile(two, "ingress: {web: {host: pacs."+one+".example.com}}"), "spec.ingress.web.host", one},
 		{"DICOM host below another's domain", tenantFile(two, "ingress: {dicom: {host: pacs."+one+".example.com}}"), "spec.ingress.dicom.host", one},
 		{"outside of the platform's domains", ofDomain("e2e", two+".example.net"), "spec.domain", "example.com"},

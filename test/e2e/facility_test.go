@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -101,17 +102,54 @@ func (f *facilities) remove() {
 	if err := client.IgnoreNotFound(c.Delete(ctx, obj)); err != nil {
 		f.t.Errorf("cleaning up: %v", err)
 	}
-	if err := c.DeleteAllOf(ctx, &v1alpha1.Tenant{}, client.InNamespace(stack.FluxNamespace),
-		client.MatchingLabels{v1alpha1.RepositoryLabel: f.name}); err != nil {
-		f.t.Errorf("cleaning up: %v", err)
-	}
 	for ctx.Err() == nil {
-		if len(f.tenants(ctx)) == 0 {
+		tenants := f.tenants(ctx)
+		if len(tenants) == 0 {
 			return
+		}
+		for i := range tenants {
+			if err := f.env.mark(ctx, &tenants[i]); client.IgnoreNotFound(err) != nil {
+				f.t.Errorf("cleaning up: %v", err)
+			}
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
 	f.t.Errorf("cleaning up: tenants of %s are still there after 2 minutes", f.name)
+}
+
+// mark has a Tenant removed, as a TenantRepository does. Only Korthweb may, whose account an administrator can act as.
+func (e *environment) mark(ctx context.Context, obj *v1alpha1.Tenant) error {
+	if _, marked := obj.Annotations[v1alpha1.RemoveAnnotation]; marked {
+		return nil
+	}
+	config := e.stack.RESTConfig()
+	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + stack.FluxNamespace + ":" + stack.Korthweb}
+	c, err := client.New(config, client.Options{Scheme: e.client.Scheme(), Mapper: e.client.RESTMapper()})
+	if err != nil {
+		return err
+	}
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"the end of the test"}}}`, v1alpha1.RemoveAnnotation)
+	return c.Patch(ctx, obj, client.RawPatch(types.MergePatchType, []byte(patch)))
+}
+
+// make creates a Tenant by hand, which is deleted with the test.
+func (f *facilities) make(t *testing.T, obj *v1alpha1.Tenant) {
+	t.Helper()
+	if err := f.env.client.Create(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		live := &v1alpha1.Tenant{}
+		err := f.env.client.Get(ctx, client.ObjectKeyFromObject(obj), live)
+		if err == nil {
+			err = f.env.mark(ctx, live)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			t.Errorf("cleaning up: %v", err)
+		}
+	})
 }
 
 // push commits files under tenants/ (path to content), removes others, and returns the source revision.
