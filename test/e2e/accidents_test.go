@@ -289,7 +289,7 @@ func (a *accidents) platform(g Gomega) map[string]string {
 // it, which TestTenantByHand holds.
 func (a *accidents) deleteTenants(t *testing.T) {
 	gomega(t).Expect(a.env.client.DeleteAllOf(t.Context(), &v1alpha1.Tenant{}, client.InNamespace(stack.FluxNamespace),
-		client.MatchingLabels{v1alpha1.RepositoryLabel: a.f.name})).To(Succeed())
+		client.MatchingLabels{v1alpha1.RepositoryLabel: a.f.name}, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
 }
 
 // deleteAll is kubectl delete --all.

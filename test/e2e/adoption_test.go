@@ -13,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -104,9 +105,18 @@ func TestTenantByHand(t *testing.T) {
 	g.Eventually(f.ready(name)).Should(Succeed())
 	kept := f.data(t, name)
 
+	// Who deletes it may have the garbage collector delete first what it owns. It owns nothing, so the order is kept.
+	seen := watchRemoval(t, shared, name+"-orthweb")
 	tenant := &v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)}
-	g.Expect(shared.client.Delete(t.Context(), tenant)).To(Succeed())
+	g.Expect(shared.client.Delete(t.Context(), tenant, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
 	f.expectOffline(t, name, kept)
+	for _, order := range [][2]string{
+		{"gone Deployment orthanc", "gone Kustomization " + name + "-application"},
+		{"gone Kustomization " + name + "-application", "going Kustomization " + name + "-dependency"},
+		{"gone Kustomization " + name + "-dependency", "gone ExternalArtifact " + name},
+	} {
+		g.Eventually(func() error { return seen.before(order[0], order[1]) }).Should(Succeed())
+	}
 	g.Consistently(f.gone(tenant)).Should(Succeed())
 
 	g.Expect(shared.client.Create(t.Context(), tenantByHand(shared, name))).To(Succeed())

@@ -276,6 +276,7 @@ func (c *certificates) testRemovedTenant(t *testing.T) {
 	g.Expect(kept.GetDeletionTimestamp()).To(BeNil())
 
 	revision := c.f.push(map[string]string{certHospital + ".yaml": hospitalFile("ct-1")})
+	c.f.approveAdoption(t, certHospital)
 	g.Eventually(c.f.readyAt(revision, certHospital)).Should(Succeed())
 	for _, name := range names {
 		g.Expect(c.read(t, certHospital, name).Data).To(Equal(before[name]), name)

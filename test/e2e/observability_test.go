@@ -301,16 +301,18 @@ func TestShown(t *testing.T) {
 			HaveKeyWithValue("Name", "columns-one"),
 			HaveKeyWithValue("Domain", "columns-one.example.com"),
 			HaveKeyWithValue("Ready", "True"),
-			HaveKeyWithValue("Status", "Applied revision: "+shortRevision.FindString(obj.Status.Artifact.Revision)),
-			HaveKeyWithValue("Revision", obj.Status.Artifact.Revision),
+			HaveKeyWithValue("Reason", meta.ReconciliationSucceededReason),
+			HaveKeyWithValue("Class", "e2e"),
 		)))
+		g.Expect(conditions.GetMessage(obj, meta.ReadyCondition)).To(Equal("Applied revision: " + shortRevision.FindString(obj.Status.Artifact.Revision)))
 		g.Expect(table(g, shared, "tenantrepositories")).To(ContainElement(And(
 			HaveLen(5), age,
 			HaveKeyWithValue("Name", "columns"),
 			HaveKeyWithValue("Ready", "True"),
-			HaveKeyWithValue("Status", "1 tenant: 1 ready"),
-			HaveKeyWithValue("Revision", repository.Status.LastAppliedRevision),
+			HaveKeyWithValue("Reason", meta.SucceededReason),
+			HaveKeyWithValue("Tenants", BeEquivalentTo(1)),
 		)))
+		g.Expect(conditions.GetMessage(repository, meta.ReadyCondition)).To(Equal("1 tenant: 1 ready"))
 	}).Should(Succeed())
 
 	// The same is news, in the events that kubectl describe shows.

@@ -97,6 +97,7 @@ func TestRemovalKeepsOrderAndData(t *testing.T) {
 	g.Expect(f.ready("removal-other")()).To(Succeed())
 
 	revision := f.push(map[string]string{name + ".yaml": tenantFile(name)})
+	f.approveAdoption(t, name)
 	g.Eventually(f.readyAt(revision, name)).Should(Succeed())
 	for _, o := range data {
 		g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(o), o)).To(Succeed())
@@ -180,41 +181,6 @@ func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
 	}
 }
 
-// Who deletes a Tenant by hand may have the garbage collector delete first what it owns. It owns nothing, so the order
-// is kept.
-func TestRemovalInForeground(t *testing.T) {
-	t.Parallel()
-	g := gomega(t)
-	const name, ns = "removal-foreground", "removal-foreground-orthweb"
-	f := newFacilities(t, shared, "removal-foreground", map[string]string{name + ".yaml": tenantFile(name)})
-	g.Eventually(f.ready(name)).Should(Succeed())
-	f.push(map[string]string{name + ".yaml": tenantFile(name, "suspend: true")})
-	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
-		g.Eventually(func() (bool, error) {
-			k, err := f.layer(name, layer)
-			return err == nil && k.Spec.Suspend, err
-		}).Should(BeTrue())
-	}
-	repository, err := f.repository()
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(f.env.client.Delete(t.Context(), repository)).To(Succeed()) // or it creates the Tenant again
-
-	seen := watchRemoval(t, f.env, ns)
-	obj, err := f.get(name)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(f.env.client.Delete(t.Context(), obj, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
-	g.Eventually(f.gone(obj)).Should(Succeed())
-	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")})()).To(Succeed())
-	g.Expect(f.gone(&helmv2.HelmRelease{ObjectMeta: objectMeta(ns, "istio-ingress")})()).To(Succeed())
-	for _, order := range [][2]string{
-		{"gone Deployment orthanc", "gone Kustomization " + name + "-application"},
-		{"gone Kustomization " + name + "-application", "going Kustomization " + name + "-dependency"},
-		{"gone Kustomization " + name + "-dependency", "gone ExternalArtifact " + name},
-	} {
-		g.Eventually(func() error { return seen.before(order[0], order[1]) }).Should(Succeed())
-	}
-}
-
 // The Tenants of a deleted TenantRepository stay, go on working, and are adopted by another.
 func TestTenantRepositoryDeleted(t *testing.T) {
 	t.Parallel()
@@ -240,6 +206,16 @@ func TestTenantRepositoryDeleted(t *testing.T) {
 		k, err := f.layer(name, v1alpha1.ApplicationLayer)
 		return err == nil && k.Spec.Prune, err
 	}).Should(BeTrue())
+
+	// Nobody has said that it is to be removed, so it is put back.
+	g.Expect(f.env.client.Delete(t.Context(), before)).To(Succeed())
+	g.Eventually(f.ready(name)).Should(Succeed())
+	back, err := f.get(name)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(back.UID).NotTo(Equal(before.UID))
+	g.Expect(back.Spec).To(Equal(before.Spec))
+	g.Expect(back.Status.Artifact.Digest).To(Equal(before.Status.Artifact.Digest))
+	before = back
 
 	second := newFacilities(t, shared, "removal-second", map[string]string{name + ".yaml": tenantFile(name)})
 	g.Eventually(func(g Gomega) {

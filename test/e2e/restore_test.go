@@ -114,6 +114,7 @@ func TestEmittedObjectsAreRestored(t *testing.T) {
 	g.Expect(password()).NotTo(Equal(was))
 	g.Eventually(f.ready("restored-one")).Should(Succeed())
 
+	allowDeletion(t, shared, namespace)
 	g.Eventually(deleted(namespace)).Should(Succeed())
 	for _, obj := range []client.Object{helmApplier, binding, helmBinding, secret} {
 		g.Eventually(func() error {
