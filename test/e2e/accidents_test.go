@@ -222,7 +222,8 @@ func applied(k *kustomizev1.Kustomization, revision string) bool {
 func (a *accidents) expectBack(t *testing.T) {
 	t.Helper()
 	g := gomega(t)
-	g.Eventually(a.platform).Should(Equal(a.before))
+	g.SetDefaultEventuallyTimeout(2 * time.Minute)
+	g.Eventually(a.differences).Should(BeEmpty())
 	g.Eventually(a.asTheyShouldBe).Should(Succeed())
 
 	asked := map[client.ObjectKey]string{}
@@ -283,6 +284,19 @@ func (a *accidents) platform(g Gomega) map[string]string {
 		}
 	}
 	return out
+}
+
+// differences are what of the platform's side is not as it was.
+func (a *accidents) differences(g Gomega) []string {
+	var out []string
+	now := a.platform(g)
+	for name, was := range a.before {
+		if now[name] != was {
+			out = append(out, fmt.Sprintf("%s was %s\nis %s", name, was, now[name]))
+		}
+		delete(now, name)
+	}
+	return append(out, slices.Collect(maps.Keys(now))...)
 }
 
 // deleteTenants deletes the Tenants that come from git. One that was made by hand goes offline when its owner deletes
