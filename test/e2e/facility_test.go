@@ -108,7 +108,7 @@ func (f *facilities) remove() {
 			return
 		}
 		for i := range tenants {
-			if err := f.env.mark(ctx, &tenants[i]); client.IgnoreNotFound(err) != nil {
+			if err := f.env.removeTenant(ctx, &tenants[i]); client.IgnoreNotFound(err) != nil {
 				f.t.Errorf("cleaning up: %v", err)
 			}
 		}
@@ -117,9 +117,10 @@ func (f *facilities) remove() {
 	f.t.Errorf("cleaning up: tenants of %s are still there after 2 minutes", f.name)
 }
 
-// mark has a Tenant removed, as a TenantRepository does. Only Korthweb may, whose account an administrator can act as.
-func (e *environment) mark(ctx context.Context, obj *v1alpha1.Tenant) error {
-	if _, marked := obj.Annotations[v1alpha1.RemoveAnnotation]; marked {
+// removeTenant marks and deletes a Tenant, as a TenantRepository does that no longer defines it. Only Korthweb may mark
+// one, whose account an administrator can act as.
+func (e *environment) removeTenant(ctx context.Context, obj *v1alpha1.Tenant) error {
+	if obj.DeletionTimestamp != nil {
 		return nil
 	}
 	config := e.stack.RESTConfig()
@@ -128,11 +129,14 @@ func (e *environment) mark(ctx context.Context, obj *v1alpha1.Tenant) error {
 	if err != nil {
 		return err
 	}
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"the end of the test"}}}`, v1alpha1.RemoveAnnotation)
-	return c.Patch(ctx, obj, client.RawPatch(types.MergePatchType, []byte(patch)))
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"the end of the test"},"finalizers":[%q]}}`, v1alpha1.RemoveAnnotation, v1alpha1.Finalizer)
+	if err := c.Patch(ctx, obj, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		return err
+	}
+	return c.Delete(ctx, obj)
 }
 
-// make creates a Tenant by hand, which is deleted with the test.
+// make creates a Tenant by hand, which is removed with the test.
 func (f *facilities) make(t *testing.T, obj *v1alpha1.Tenant) {
 	t.Helper()
 	if err := f.env.client.Create(t.Context(), obj); err != nil {
@@ -144,7 +148,7 @@ func (f *facilities) make(t *testing.T, obj *v1alpha1.Tenant) {
 		live := &v1alpha1.Tenant{}
 		err := f.env.client.Get(ctx, client.ObjectKeyFromObject(obj), live)
 		if err == nil {
-			err = f.env.mark(ctx, live)
+			err = f.env.removeTenant(ctx, live)
 		}
 		if client.IgnoreNotFound(err) != nil {
 			t.Errorf("cleaning up: %v", err)
