@@ -13,10 +13,10 @@ import (
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	"github.com/fluxcd/pkg/apis/kustomize"
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/runtime/conditions"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/google/go-cmp/cmp"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -120,7 +120,7 @@ func newAccidents(t *testing.T) *accidents {
 	t.Helper()
 	g := gomega(t)
 	env := ownEnvironment(t, stack.Options{Workloads: true, Flux: true})
-	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb})).To(Succeed())
+	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb, Registries: []string{env.charts.Host()}})).To(Succeed())
 	a := &accidents{env: env}
 	files := map[string]string{"classes/delete.yaml": classNamed(env, "delete", "deletionPolicy: Delete")}
 	for _, name := range fromGit {
@@ -139,7 +139,7 @@ func newAccidents(t *testing.T) *accidents {
 	})
 	stalled, err := a.f.get(accidentStalled)
 	g.Expect(err).NotTo(HaveOccurred())
-	stalled.Spec.Patches = []kustomize.Patch{{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: nobody}, spec: {replicas: 0}}"}}
+	stalled.Spec.Patches = []v1alpha1.Patch{{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: nobody}, spec: {replicas: 0}}"}}
 	g.Expect(env.client.Update(t.Context(), stalled)).To(Succeed())
 
 	g.Eventually(a.asTheyShouldBe).Should(Succeed())
@@ -147,6 +147,7 @@ func newAccidents(t *testing.T) *accidents {
 	for _, name := range allOfThem {
 		namespaces = append(namespaces, name+"-orthweb")
 	}
+	expectScaled(t, env, namespaces...)
 	a.restarts = restartCounts(t, env, namespaces...)
 	g.Expect(len(a.restarts)).To(BeNumerically(">=", len(allOfThem)))
 	g.Eventually(func(g Gomega) { // the last status of Flux may still be on its way
@@ -278,7 +279,7 @@ func (a *accidents) platform(g Gomega) map[string]string {
 			delete(annotations, meta.ReconcileRequestAnnotation)
 			digest, _, _ := unstructured.NestedString(o.Object, "status", "artifact", "digest")
 			revision, _, _ := unstructured.NestedString(o.Object, "status", "artifact", "revision")
-			text, err := json.Marshal([]any{o.GetLabels(), annotations, o.GetOwnerReferences(), o.Object["spec"], revision, digest})
+			text, err := json.MarshalIndent([]any{o.GetLabels(), annotations, o.GetOwnerReferences(), o.Object["spec"], revision, digest}, "", " ")
 			g.Expect(err).NotTo(HaveOccurred())
 			out[kind.Kind+" "+o.GetName()] = string(text)
 		}
@@ -292,7 +293,7 @@ func (a *accidents) differences(g Gomega) []string {
 	now := a.platform(g)
 	for name, was := range a.before {
 		if now[name] != was {
-			out = append(out, fmt.Sprintf("%s was %s\nis %s", name, was, now[name]))
+			out = append(out, name+"\n"+cmp.Diff(was, now[name]))
 		}
 		delete(now, name)
 	}

@@ -36,7 +36,7 @@ func TestInterruptions(t *testing.T) {
 	)
 	names := []string{plain, byhand, erased, again, first, second, stays, stays2}
 	env := ownEnvironment(t, stack.Options{Workloads: true, Flux: true})
-	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb})).To(Succeed())
+	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb, Registries: []string{env.charts.Host()}})).To(Succeed())
 	files := map[string]string{"classes/delete.yaml": classNamed(env, "delete", "deletionPolicy: Delete")}
 	for _, name := range names {
 		files[name+".yaml"] = tenantFile(name)
@@ -48,6 +48,7 @@ func TestInterruptions(t *testing.T) {
 	for _, name := range names {
 		data[name] = f.data(t, name)
 	}
+	expectScaled(t, env, stays+"-orthweb", stays2+"-orthweb")
 	guard := guardNamespaces(t, env, stays+"-orthweb", stays2+"-orthweb")
 
 	kill := func(t *testing.T) {

@@ -27,7 +27,7 @@ func (a *accidents) uninstall(t *testing.T) {
 func (a *accidents) install(t *testing.T) {
 	g := gomega(t)
 	a.installCRDs(t)
-	g.Expect(a.env.stack.InstallKorthwebRBAC(t.Context())).To(Succeed())
+	g.Expect(a.env.stack.InstallKorthwebRBAC(t.Context(), a.env.charts.Host())).To(Succeed())
 	_, _, err := a.env.stack.ServiceAccountConfig(t.Context(), stack.FluxNamespace, stack.Korthweb)
 	g.Expect(err).NotTo(HaveOccurred()) // the account is another, so its token is
 	g.Expect(a.env.stack.StartProcess(t.Context(), stack.Korthweb)).To(Succeed())

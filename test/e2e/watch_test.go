@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +22,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -183,6 +187,22 @@ func (w *guard) expectNoHarm(t *testing.T) {
 		t.Errorf("of the facilities' objects:\n%s", strings.Join(w.harm, "\n"))
 	}
 	w.harm = nil
+}
+
+// expectScaled waits until the autoscalers have scaled what they scale, so that nothing moves by itself.
+func expectScaled(t *testing.T, env *environment, namespaces ...string) {
+	t.Helper()
+	gomega(t).Eventually(func(g Gomega) {
+		for _, ns := range namespaces {
+			autoscalers := &autoscalingv2.HorizontalPodAutoscalerList{}
+			g.Expect(env.client.List(t.Context(), autoscalers, client.InNamespace(ns))).To(Succeed())
+			for _, h := range autoscalers.Items {
+				target := &appsv1.Deployment{}
+				g.Expect(env.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: h.Spec.ScaleTargetRef.Name}, target)).To(Succeed())
+				g.Expect(target.Status.ReadyReplicas).To(BeNumerically(">=", ptr.Deref(h.Spec.MinReplicas, 1)), ns)
+			}
+		}
+	}).Should(Succeed())
 }
 
 // restartCounts are how often the containers of a namespace's pods were restarted, by pod.
