@@ -173,9 +173,13 @@ Ctrl-C here stops everything and removes it.
 // seedFiles returns the sample tenants, whose classes install from the local registry, and their names.
 func seedFiles(charts *stack.ChartRegistry) (_ fs.FS, tenants []string, err error) {
 	seed := fstest.MapFS{}
-	paths, err := filepath.Glob("tenants/*.yaml")
-	if err != nil {
-		return nil, nil, err
+	var paths []string
+	for _, pattern := range []string{"tenants/*.yaml", "tenants/classes/*.yaml"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, nil, err
+		}
+		paths = append(paths, found...)
 	}
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
