@@ -42,6 +42,9 @@ type TenantRepositoryReconciler struct {
 	// Selector chooses the TenantRepositories of this instance, by label; all of them where nil.
 	Selector labels.Selector
 
+	// InsecureAllowHTTP lets spec.git.url be a plain http URL.
+	InsecureAllowHTTP bool
+
 	// readings holds what was last read for each TenantRepository, by namespace and name, so that a
 	// wake-up by a Tenant reads no source.
 	readings sync.Map
@@ -218,7 +221,8 @@ func (r *TenantRepositoryReconciler) fetch(ctx context.Context, obj *v1alpha1.Te
 		}
 		secret = s.Data
 	}
-	return (&source.Git{URL: git.URL, Ref: git.Reference, Secret: secret, Limits: source.Limits{Timeout: obj.GetTimeout()}}).Fetch(ctx, lastRevision)
+	return (&source.Git{URL: git.URL, Ref: git.Reference, Secret: secret, AllowHTTP: r.InsecureAllowHTTP,
+		Limits: source.Limits{Timeout: obj.GetTimeout()}}).Fetch(ctx, lastRevision)
 }
 
 // fetchFromSource returns the artifact of a Flux source.

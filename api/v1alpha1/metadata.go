@@ -45,6 +45,10 @@ const (
 	// the resolved definition on a Tenant, of the whole object on what is emitted for one.
 	DigestAnnotation = LabelPrefix + "digest"
 
+	// ClassPathAnnotation is, on a Tenant that has a class, the file that the class was defined in. Of two files that
+	// define one class, that one counts.
+	ClassPathAnnotation = LabelPrefix + "class-path"
+
 	// RemoveAnnotation marks a Tenant for removal; its value is the revision that removes it. Only Korthweb may set it.
 	RemoveAnnotation = LabelPrefix + "remove"
 

@@ -25,7 +25,7 @@ type TenantClass struct {
 	// hold * for any characters: trial-*.
 	AllowedTenants []string `json:"allowedTenants,omitempty"`
 
-	// TenantLabels are put on the Tenants of this class. A facility's own file may not set labels.
+	// TenantLabels are put on the Tenants of this class, over labels that a facility sets where the platform lets it.
 	TenantLabels map[string]string `json:"tenantLabels,omitempty"`
 
 	// AllowNestedDomains permits a tenant of this class hosts below another tenant's domain.

@@ -189,12 +189,12 @@ type DependencyReference struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
-	Name string `json:"name"`
+	Name string `json:"name" facility:"reserved"`
 
 	// Namespace of the Kustomization, the Tenant's own by default.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
-	Namespace string `json:"namespace,omitempty"`
+	Namespace string `json:"namespace,omitempty" facility:"reserved"`
 }
 
 // TenantRepositoryStatus is what was last seen and done.

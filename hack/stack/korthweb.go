@@ -102,7 +102,7 @@ func (s *Stack) StartKorthweb(ctx context.Context, opts KorthwebOptions) error {
 		Path: opts.Binary,
 		Args: append([]string{
 			"controller",
-			"--watch-all-namespaces",
+			"--watch-all-namespaces", "--insecure-allow-http",
 			"--enable-leader-election=false",
 			"--requeue-dependency=2s",
 			"--kube-api-qps=500", "--kube-api-burst=1000",

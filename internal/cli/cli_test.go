@@ -113,12 +113,14 @@ func TestCommandLine(t *testing.T) {
 			name: "render a tenant with a problem", args: []string{"render", "tenants", "--tenant", "bad"}, files: []string{"good.yaml", "bad.yaml"}, code: 1,
 			stderr: []string{"spec.orthanc.aeTitel"},
 		},
+		{name: "the controller without its namespace", args: []string{"controller"}, code: 1, stderr: []string{"RUNTIME_NAMESPACE is not set", "--watch-all-namespaces"}},
 		{name: "version", args: []string{"version"}, stdout: []string{"korthweb dev"}},
 		{name: "completion", args: []string{"completion", "bash"}, stdout: []string{"bash completion"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			g := NewWithT(t)
+			t.Setenv("RUNTIME_NAMESPACE", "")
 			t.Chdir(t.TempDir())
 			write(t, test.files...)
 			var stdout, stderr bytes.Buffer

@@ -12,7 +12,6 @@ import (
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	artifactcfg "github.com/fluxcd/pkg/artifact/config"
-	artifactserver "github.com/fluxcd/pkg/artifact/server"
 	"github.com/fluxcd/pkg/artifact/storage"
 	"github.com/fluxcd/pkg/runtime/acl"
 	runtimeclient "github.com/fluxcd/pkg/runtime/client"
@@ -22,7 +21,6 @@ import (
 	"github.com/fluxcd/pkg/runtime/leaderelection"
 	"github.com/fluxcd/pkg/runtime/logger"
 	"github.com/fluxcd/pkg/runtime/metrics"
-	"github.com/fluxcd/pkg/runtime/pprof"
 	"github.com/fluxcd/pkg/runtime/probes"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/spf13/cobra"
@@ -57,10 +55,12 @@ const controllerName = "korthweb"
 // controllerOptions are the flags of `korthweb controller`: Flux's own, with Flux's names.
 type controllerOptions struct {
 	metricsAddr       string
+	pprofAddr         string
 	eventsAddr        string
 	healthAddr        string
 	concurrent        int
 	requeueDependency time.Duration
+	insecureAllowHTTP bool
 
 	acl            acl.Options
 	artifact       artifactcfg.Options
@@ -81,7 +81,7 @@ func controllerCommand() *cobra.Command {
 
 It needs Flux 2.9 or later, its kustomize-controller started with --feature-gates=ExternalArtifact=true.`,
 		Example: `  # As the Deployment in config/manager does
-  korthweb controller --watch-all-namespaces --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.
+  korthweb controller --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.
 
   # Out of the cluster, for a try
   mkdir /tmp/korthweb
@@ -91,10 +91,12 @@ It needs Flux 2.9 or later, its kustomize-controller started with --feature-gate
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.metricsAddr, "metrics-addr", ":8080", "The address the metric endpoint binds to.")
+	f.StringVar(&o.pprofAddr, "pprof-addr", "", "The address the profiles of Go's pprof are served at; they are not when it is empty.")
 	f.StringVar(&o.eventsAddr, "events-addr", "", "The address of the events receiver.")
 	f.StringVar(&o.healthAddr, "health-addr", ":9440", "The address the health endpoint binds to.")
 	f.IntVar(&o.concurrent, "concurrent", 4, "The number of concurrent reconciles per controller.")
 	f.DurationVar(&o.requeueDependency, "requeue-dependency", 30*time.Second, "The interval at which tenants that are not ready are reevaluated.")
+	f.BoolVar(&o.insecureAllowHTTP, "insecure-allow-http", false, "Allow TenantRepositories to read from git servers over plain http.")
 	flux := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.acl.BindFlags(flux)
 	o.artifact.BindFlags(flux)
@@ -104,6 +106,11 @@ It needs Flux 2.9 or later, its kustomize-controller started with --feature-gate
 	o.log.BindFlags(flux)
 	o.rateLimiter.BindFlags(flux)
 	o.watch.BindFlags(flux)
+	// Whoever may write a TenantRepository in a namespace of their own is not the platform.
+	o.watch.AllNamespaces = false
+	everywhere := flux.Lookup(watchAllNamespaces)
+	everywhere.DefValue = "false"
+	everywhere.Usage = "Reconcile TenantRepositories and Tenants in all namespaces; otherwise only those in RUNTIME_NAMESPACE."
 	flux.VisitAll(func(flag *pflag.Flag) {
 		if !slices.Contains(withoutMeaning, flag.Name) {
 			f.AddFlag(flag)
@@ -115,6 +122,9 @@ It needs Flux 2.9 or later, its kustomize-controller started with --feature-gate
 // withoutMeaning are flags of Flux's that would change nothing here: artifacts have a sha256 digest, and no
 // ConfigMap or Secret is watched.
 var withoutMeaning = []string{"artifact-digest-algo", "watch-configs-label-selector"}
+
+// watchAllNamespaces is a flag of Flux's whose default is another here.
+const watchAllNamespaces = "watch-all-namespaces"
 
 func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
@@ -135,6 +145,10 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	}
 	logger.SetLogger(logger.NewLogger(o.log))
 	log := ctrl.Log.WithName("setup")
+	if !o.watch.AllNamespaces && os.Getenv(runtimectrl.EnvRuntimeNamespace) == "" {
+		return fmt.Errorf("the environment variable %s is not set: set it to the namespace of the TenantRepositories, "+
+			"as the Deployment in config/manager does, or watch all namespaces with --%s", runtimectrl.EnvRuntimeNamespace, watchAllNamespaces)
+	}
 
 	if err := o.jitter.SetGlobalJitter(nil); err != nil {
 		return fmt.Errorf("--interval-jitter-percentage: %w", err)
@@ -164,10 +178,11 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 
 	if err := (&controllers.TenantRepositoryReconciler{
-		Client:        mgr.GetClient(),
-		EventRecorder: recorder,
-		Metrics:       measured,
-		Selector:      selector,
+		Client:            mgr.GetClient(),
+		EventRecorder:     recorder,
+		Metrics:           measured,
+		Selector:          selector,
+		InsecureAllowHTTP: o.insecureAllowHTTP,
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
 		return fmt.Errorf("cannot set up the TenantRepository controller: %w", err)
 	}
@@ -190,32 +205,12 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	}
 
 	// Only the leader's storage is whole, so only the leader serves it.
-	serverFailed := make(chan error, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-mgr.Elected():
-		}
-		log.Info("starting artifact server", "address", o.artifact.StorageAddress)
-		if err := artifactserver.Start(ctx, &o.artifact); err != nil {
-			serverFailed <- fmt.Errorf("artifact server on --storage-addr %s: %w", o.artifact.StorageAddress, err)
-			cancel()
-		}
-	}()
+	if err := mgr.Add(&artifact.Server{Path: o.artifact.StoragePath, Address: o.artifact.StorageAddress}); err != nil {
+		return fmt.Errorf("cannot set up the artifact server: %w", err)
+	}
 
 	log.Info("starting manager", "version", Version)
-	if err := mgr.Start(ctx); err != nil {
-		return err
-	}
-	select {
-	case err := <-serverFailed:
-		return err
-	default:
-		return nil
-	}
+	return mgr.Start(ctx)
 }
 
 // whoAmI returns the account that the controller runs as, by the apiserver's own word: it is what gets the right to read
@@ -240,11 +235,9 @@ func (o *controllerOptions) managerOptions() ctrl.Options {
 	emitted := labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.FieldManager})
 	everywhere := map[string]ctrlcache.Config{metav1.NamespaceAll: {}}
 	options := ctrl.Options{
-		Scheme: newScheme(),
-		Metrics: metricsserver.Options{
-			BindAddress:   o.metricsAddr,
-			ExtraHandlers: pprof.GetHandlers(),
-		},
+		Scheme:                        newScheme(),
+		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddr},
+		PprofBindAddress:              o.pprofAddr,
 		HealthProbeBindAddress:        o.healthAddr,
 		LeaderElection:                o.leaderElection.Enable,
 		LeaderElectionReleaseOnCancel: o.leaderElection.ReleaseOnCancel,

@@ -12,6 +12,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -146,8 +149,10 @@ func TestFetchArtifactFailures(t *testing.T) {
 		"not gzip":      {content: []byte("<html>"), text: "gzip"},
 		"empty":         {content: []byte{}, text: "cannot be unpacked"},
 		"truncated":     {content: good[:len(good)/2], text: "unexpected EOF"},
-		"archive size":  {content: good, limits: source.Limits{MaxBytes: 50}, text: "50 bytes"},
+		"archive size":  {content: good, limits: source.Limits{MaxBytes: 50}, text: "its server sends more than 50 bytes, the limit is 50 bytes"},
 		"unpacked size": {content: archive(NewWithT(t), tar.Header{Typeflag: tar.TypeReg, Name: "bomb", Size: 64 << 20}), limits: source.Limits{MaxBytes: 1 << 20}, text: "limit is 1048576 bytes"},
+		"entries":       {content: archive(NewWithT(t), slices.Repeat([]tar.Header{{Typeflag: tar.TypeDir, Name: "a/"}}, 100_000)...), limits: source.Limits{MaxBytes: 1 << 20, MaxFiles: 10}, text: "unpacks to more than 1089536 bytes, with the headers of its entries"},
+		"long name":     {content: archive(NewWithT(t), tar.Header{Typeflag: tar.TypeSymlink, Name: strings.Repeat("n", 1<<19), Linkname: "x"}), text: "a name of 524288 bytes, the limit is 255 bytes"},
 		"files":         {content: good, limits: source.Limits{MaxFiles: 3}, text: "more than 3 files and directories, the limit is 3"},
 		"traversal":     {content: archive(NewWithT(t), regular("tenants/bhs.yaml"), regular("../../escaped")), text: `"../../escaped"`},
 		"parent":        {content: archive(NewWithT(t), regular("tenants/.."), regular("..")), text: `"tenants/.."`},
@@ -184,7 +189,7 @@ func TestFetchArtifactFailures(t *testing.T) {
 		}))
 		t.Cleanup(server.Close)
 		_, err := source.FetchArtifact(t.Context(), &meta.Artifact{URL: server.URL, Digest: digest.FromString("x").String()}, source.Limits{})
-		expectError(g, err, meta.ArtifactFailedReason, "answers with an error (HTTP 5xx or 429)")
+		expectError(g, err, meta.ArtifactFailedReason, "the server of artifact "+server.URL+" answers 502 Bad Gateway")
 	})
 
 	t.Run("silence", func(t *testing.T) {
@@ -194,4 +199,48 @@ func TestFetchArtifactFailures(t *testing.T) {
 		expectError(g, err, meta.ArtifactFailedReason, "no complete answer from "+artifact.URL+" within 200ms")
 		g.Expect(err).To(MatchError(context.DeadlineExceeded))
 	})
+}
+
+// A server that does not end is hung up on, whatever it answers with.
+func TestFetchArtifactBoundsEveryResponse(t *testing.T) {
+	temporaryDir(t)
+	noise := []byte(strings.Repeat("no ", 20_000))
+	for name, c := range map[string]struct {
+		handler http.HandlerFunc
+		text    string
+	}{
+		"an archive": {func(w http.ResponseWriter, _ *http.Request) { flood(w, noise) }, "sends more than 1048576 bytes, the limit is 1048576 bytes"},
+		"a 500": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			flood(w, noise)
+		}, "answers 500 Internal Server Error"},
+		"a 404": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			flood(w, noise)
+		}, "is gone"},
+		"redirects": {func(w http.ResponseWriter, req *http.Request) {
+			http.Redirect(w, req, req.URL.Path, http.StatusFound)
+		}, "more than 5 redirects"},
+		"a header": {func(w http.ResponseWriter, _ *http.Request) {
+			for i := range 2_000 {
+				w.Header().Set(fmt.Sprintf("X-%d", i), string(noise[:1000]))
+			}
+		}, "server response headers exceeded 65536 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			var sent atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				c.handler(counted{w, &sent}, req)
+			}))
+			var err error
+			memory := allocated(func() {
+				_, err = source.FetchArtifact(t.Context(), &meta.Artifact{URL: server.URL + "/1.tar.gz", Digest: digest.FromString("x").String()}, source.Limits{MaxBytes: 1 << 20})
+			})
+			server.Close()
+			expectError(g, err, meta.ArtifactFailedReason, c.text)
+			g.Expect(memory).To(BeNumerically("<", 20<<20))
+			g.Expect(sent.Load()).To(BeNumerically("<", 16<<20))
+		})
+	}
 }

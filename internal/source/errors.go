@@ -44,12 +44,17 @@ func urlInvalid(format string, args ...any) *Error {
 
 // tooMuchError says that a source exceeds a limit.
 type tooMuchError struct {
-	what  string
-	limit string
+	what   string
+	limit  string
+	advice string // what to do; may be empty
 }
 
 func (e *tooMuchError) Error() string {
-	return fmt.Sprintf("%s, the limit is %s", e.what, e.limit)
+	text := fmt.Sprintf("%s, the limit is %s", e.what, e.limit)
+	if e.advice != "" {
+		text += "; " + e.advice
+	}
+	return text
 }
 
 // unsafePathError says that a revision holds a path that leaves the tree.

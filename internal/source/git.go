@@ -33,6 +33,9 @@ type Git struct {
 	// For ssh: identity, known_hosts, and password when the identity is encrypted.
 	Secret map[string][]byte
 
+	// AllowHTTP permits an http URL, whose answers anybody on the way may change.
+	AllowHTTP bool
+
 	// Limits of one fetch.
 	Limits Limits
 }
@@ -51,7 +54,7 @@ func (g *Git) Fetch(ctx context.Context, lastRevision string) (*Snapshot, error)
 	if pinned := r.pinnedRevision(); pinned != "" && pinned == lastRevision {
 		return nil, ErrUnchanged
 	}
-	return fetchInto(ctx, r.limits.Timeout, func(ctx context.Context, dir string) (*Snapshot, error) {
+	return fetchInto(withMeter(ctx, r.limits), r.limits.Timeout, func(ctx context.Context, dir string) (*Snapshot, error) {
 		snapshot, err := r.fetch(ctx, dir, lastRevision)
 		if err != nil && !errors.Is(err, ErrUnchanged) {
 			err = r.explain(ctx, err)
@@ -72,6 +75,10 @@ func (g *Git) remote() (*remote, error) {
 	u, err := parseURL(g.URL)
 	if err != nil {
 		return nil, err
+	}
+	if u.Scheme == string(git.HTTP) && !g.AllowHTTP {
+		return nil, urlInvalid("the URL of the git repository at %s is plain http, which anybody on the way can change: "+
+			"use https or ssh, or start the controller with --insecure-allow-http", u.Host)
 	}
 	auth, err := authOptions(u, g.Secret)
 	if err != nil {

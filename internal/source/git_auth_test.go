@@ -129,6 +129,8 @@ func TestFetchRefusesURLs(t *testing.T) {
 		"malformed":   {"https://user:" + password + "@exa mple.com", "cannot be parsed"},
 		"credentials": {"https://user:" + password + "@example.com/x", "at example.com holds credentials"},
 		"user":        {"http://user@example.com/x", "at example.com holds credentials"},
+		"http":        {"http://example.com/x", "at example.com is plain http, which anybody on the way can change: use https or ssh, or start the controller with --insecure-allow-http"},
+		"HTTP":        {"HTTP://example.com/x", "use https or ssh"},
 		"ssh":         {"ssh://git:" + password + "@example.com/x", "at example.com holds credentials"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +147,7 @@ func TestFetchRefusesURLs(t *testing.T) {
 		for _, secret := range []map[string][]byte{
 			{"username": []byte("u"), "password": []byte(password)}, {"bearerToken": []byte(password)},
 		} {
-			_, err := (&source.Git{URL: "http://example.com/x", Secret: secret}).Fetch(t.Context(), "")
+			_, err := (&source.Git{URL: "http://example.com/x", AllowHTTP: true, Secret: secret}).Fetch(t.Context(), "")
 			expectError(g, err, sourcev1.AuthenticationFailedReason, "credentials are not sent over plain http, use an https URL")
 			g.Expect(err.Error()).NotTo(ContainSubstring(password))
 		}

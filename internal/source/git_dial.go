@@ -15,7 +15,8 @@ import (
 
 // go-git connects and shakes hands over ssh with no context, so a server that accepts and says
 // nothing would hold a fetch for ever. It takes a proxy, though: this "proxy" connects directly (or
-// through the proxy of the environment), under the context of the fetch, and hangs up when that ends.
+// through the proxy of the environment), under the context of the fetch, hangs up when that ends, and has
+// its meter count what is received.
 const contextScheme = "korthweb-context"
 
 var (
@@ -57,5 +58,14 @@ func (d *contextDialer) DialContext(_ context.Context, network, address string) 
 		return nil, err
 	}
 	context.AfterFunc(d.ctx, func() { _ = conn.Close() })
-	return conn, nil
+	return &countedConn{Conn: conn, counted: countedReader{next: conn, take: meterOf(d.ctx).take}}, nil
 }
+
+// countedConn is a connection that bounds what is received.
+type countedConn struct {
+	net.Conn
+	counted countedReader
+}
+
+// Read implements net.Conn.
+func (c *countedConn) Read(p []byte) (int, error) { return c.counted.Read(p) }

@@ -19,7 +19,9 @@ import (
 
 // explain turns what gogit and go-git report into what somebody can act upon.
 func (r *remote) explain(ctx context.Context, err error) *Error {
-	if interrupted := interrupted(ctx, sourcev1.GitOperationFailedReason, r.url.String(), r.limits.Timeout); interrupted != nil {
+	if exceeded := meterOf(ctx).exceeded(); exceeded != nil {
+		err = exceeded
+	} else if interrupted := interrupted(ctx, sourcev1.GitOperationFailedReason, r.url.String(), r.limits.Timeout); interrupted != nil {
 		return interrupted
 	}
 	if known := (*Error)(nil); errors.As(err, &known) {
@@ -28,6 +30,7 @@ func (r *remote) explain(ctx context.Context, err error) *Error {
 	cause := quote(err, r.auth.Password, r.auth.BearerToken)
 
 	var tooMuch *tooMuchError
+	var redirect *redirectError
 	var unsafePath *unsafePathError
 	var hostKey *knownhosts.KeyError
 	var algorithms *ssh.AlgorithmNegotiationError
@@ -35,6 +38,8 @@ func (r *remote) explain(ctx context.Context, err error) *Error {
 	switch {
 	case errors.As(err, &tooMuch), errors.As(err, &unsafePath):
 		return gitFailed("%s of %s: %w", r.refText(), r.url, cause)
+	case errors.As(err, &redirect):
+		return gitFailed("cannot read %s of %s: %w", r.refText(), r.url, redirect)
 
 	case errors.As(err, &hostKey) && len(hostKey.Want) > 0:
 		return authFailed("the host key of %s has changed: it is not the one in known_hosts of the Secret; "+

@@ -35,18 +35,18 @@ func TestFetchWithDanglingHEAD(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			s, err := (&source.Git{URL: url, Ref: &c.ref}).Fetch(t.Context(), "")
+			s, err := (&source.Git{URL: url, AllowHTTP: true, Ref: &c.ref}).Fetch(t.Context(), "")
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(read(g, s, "v")).To(Equal(c.content))
 			g.Expect(s.Close()).To(Succeed())
 
-			_, err = (&source.Git{URL: url, Ref: &c.ref}).Fetch(t.Context(), s.Revision)
+			_, err = (&source.Git{URL: url, AllowHTTP: true, Ref: &c.ref}).Fetch(t.Context(), s.Revision)
 			g.Expect(err).To(MatchError(source.ErrUnchanged))
 		})
 	}
 
-	_, err := (&source.Git{URL: url, Ref: &sourcev1.GitRepositoryRef{Name: "refs/pull/2/head"}}).Fetch(t.Context(), "")
+	_, err := (&source.Git{URL: url, AllowHTTP: true, Ref: &sourcev1.GitRepositoryRef{Name: "refs/pull/2/head"}}).Fetch(t.Context(), "")
 	expectError(g, err, sourcev1.GitOperationFailedReason, "reference refs/pull/2/head not found in "+url)
-	_, err = (&source.Git{URL: url, Ref: &sourcev1.GitRepositoryRef{Commit: first.String()}}).Fetch(t.Context(), "")
+	_, err = (&source.Git{URL: url, AllowHTTP: true, Ref: &sourcev1.GitRepositoryRef{Commit: first.String()}}).Fetch(t.Context(), "")
 	expectError(g, err, sourcev1.GitOperationFailedReason, "HEAD names no branch: set ref.branch to the branch of the commit")
 }

@@ -92,7 +92,7 @@ func TestFetchReferences(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			repository := &source.Git{URL: url, Ref: c.ref}
+			repository := &source.Git{URL: url, AllowHTTP: true, Ref: c.ref}
 			s, err := repository.Fetch(t.Context(), "")
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(s.Revision).To(Equal(c.revision))
@@ -129,7 +129,7 @@ func TestFetchReferences(t *testing.T) {
 		t.Run("missing "+name, func(t *testing.T) {
 			g := NewWithT(t)
 			for _, last := range []string{"", "main@sha1:" + first.String()} {
-				_, err := (&source.Git{URL: url, Ref: c.ref}).Fetch(t.Context(), last)
+				_, err := (&source.Git{URL: url, AllowHTTP: true, Ref: c.ref}).Fetch(t.Context(), last)
 				expectError(g, err, sourcev1.GitOperationFailedReason, c.text)
 				g.Expect(isTerminal(err)).To(BeFalse())
 			}
@@ -142,7 +142,7 @@ func TestFetchFollowsTheBranch(t *testing.T) {
 	g := NewWithT(t)
 	server := newServer(t)
 	r := newRepo(t, server, "tenants.git")
-	repository := &source.Git{URL: startHTTP(t, server) + "/tenants.git", Ref: onMain}
+	repository := &source.Git{URL: startHTTP(t, server) + "/tenants.git", AllowHTTP: true, Ref: onMain}
 
 	_, err := repository.Fetch(t.Context(), "")
 	expectError(g, err, sourcev1.GitOperationFailedReason, "branch main not found", "empty")
@@ -175,7 +175,7 @@ func TestFetchMissingRepository(t *testing.T) {
 	temporaryDir(t)
 	g := NewWithT(t)
 	server := newServer(t)
-	_, err := (&source.Git{URL: startHTTP(t, server) + "/none.git"}).Fetch(t.Context(), "")
+	_, err := (&source.Git{URL: startHTTP(t, server) + "/none.git", AllowHTTP: true}).Fetch(t.Context(), "")
 	expectError(g, err, sourcev1.GitOperationFailedReason, "there is no repository at")
 }
 
@@ -194,7 +194,7 @@ func TestFetchRefusesWhatIsNotAFile(t *testing.T) {
 		".git/config":         file("hostile"),
 		"aux":                 file("a name that Windows reserves"),
 	})
-	s, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", Ref: onMain}).Fetch(t.Context(), "")
+	s, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", AllowHTTP: true, Ref: onMain}).Fetch(t.Context(), "")
 	g.Expect(err).NotTo(HaveOccurred())
 	defer func() { g.Expect(s.Close()).To(Succeed()) }()
 
@@ -240,7 +240,7 @@ func TestSnapshotIsAFileSystem(t *testing.T) {
 	server := newServer(t)
 	r := newRepo(t, server, "tenants.git")
 	r.commit("main", map[string]entry{"a/b/c": file("c"), "a/d": file(""), "e": file("e")})
-	s, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", Ref: onMain}).Fetch(t.Context(), "")
+	s, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", AllowHTTP: true, Ref: onMain}).Fetch(t.Context(), "")
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(fstest.TestFS(s.FS, "a/b/c", "a/d", "e")).To(Succeed())
 	g.Expect(s.Close()).To(Succeed())
@@ -254,7 +254,7 @@ func TestFetchEndsInTime(t *testing.T) {
 	address := silentListener(t)
 	identity, knownHosts := sshIdentity(t, address, ssh.NewEd25519Generator())
 	for name, repository := range map[string]source.Git{
-		"http":  {URL: "http://" + address + "/tenants.git"},
+		"http":  {URL: "http://" + address + "/tenants.git", AllowHTTP: true},
 		"https": {URL: "https://" + address + "/tenants.git"},
 		"ssh":   {URL: "ssh://git@" + address + "/tenants.git", Secret: map[string][]byte{"identity": identity, "known_hosts": knownHosts}},
 		"semver over ssh": {URL: "ssh://git@" + address + "/tenants.git", Ref: &sourcev1.GitRepositoryRef{SemVer: "*"},

@@ -73,7 +73,7 @@ func TestFetchBigRevisions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			_, err := (&source.Git{URL: url, Ref: &sourcev1.GitRepositoryRef{Branch: c.branch}, Limits: c.limits}).Fetch(t.Context(), "")
+			_, err := (&source.Git{URL: url, AllowHTTP: true, Ref: &sourcev1.GitRepositoryRef{Branch: c.branch}, Limits: c.limits}).Fetch(t.Context(), "")
 			expectError(g, err, sourcev1.GitOperationFailedReason, append(c.texts, "branch "+c.branch+" of "+url)...)
 			g.Expect(isTerminal(err)).To(BeFalse(), "the next revision may be smaller")
 		})
@@ -81,14 +81,14 @@ func TestFetchBigRevisions(t *testing.T) {
 
 	t.Run("exactly the limits", func(t *testing.T) {
 		g := NewWithT(t)
-		s, err := (&source.Git{URL: url, Ref: &sourcev1.GitRepositoryRef{Branch: "many"}, Limits: source.Limits{MaxFiles: 5}}).Fetch(t.Context(), "")
+		s, err := (&source.Git{URL: url, AllowHTTP: true, Ref: &sourcev1.GitRepositoryRef{Branch: "many"}, Limits: source.Limits{MaxFiles: 5}}).Fetch(t.Context(), "")
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(s.Close()).To(Succeed())
 	})
 
 	t.Run("one big file", func(t *testing.T) {
 		g := NewWithT(t)
-		s, err := (&source.Git{URL: url, Ref: &sourcev1.GitRepositoryRef{Branch: "big-file"}}).Fetch(t.Context(), "")
+		s, err := (&source.Git{URL: url, AllowHTTP: true, Ref: &sourcev1.GitRepositoryRef{Branch: "big-file"}}).Fetch(t.Context(), "")
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(read(g, s, "tenants/a.yaml")).To(Equal("a"))
 		info, err := fs.Stat(s.FS, "tenants/big.yaml")
@@ -111,7 +111,7 @@ func TestFetchTenThousandFiles(t *testing.T) {
 	r.commitTree("main", r.rawTree([]object.TreeEntry{{Name: "tenants", Mode: filemode.Dir, Hash: r.rawTree(entries)}}))
 
 	start := time.Now()
-	s, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", Ref: onMain}).Fetch(t.Context(), "")
+	s, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", AllowHTTP: true, Ref: onMain}).Fetch(t.Context(), "")
 	g.Expect(err).NotTo(HaveOccurred())
 	listed, err := fs.ReadDir(s.FS, "tenants")
 	g.Expect(err).NotTo(HaveOccurred())
@@ -152,6 +152,6 @@ func TestFetchInterruptedPack(t *testing.T) {
 			_, _ = w.Write(body[:len(body)-100])
 		})
 	})
-	_, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", Ref: onMain}).Fetch(t.Context(), "")
+	_, err := (&source.Git{URL: startHTTP(t, server) + "/tenants.git", AllowHTTP: true, Ref: onMain}).Fetch(t.Context(), "")
 	expectError(g, err, sourcev1.GitOperationFailedReason, "cannot read branch main", "EOF")
 }

@@ -41,8 +41,8 @@ const (
 //
 // Bounded by MaxBytes are, each by itself: what is downloaded and kept on disk (git's pack files, or
 // the archive), and the files of the revision added up. A single object of a git repository may have
-// 128 MiB at most, since git's objects are unpacked in memory. Not bounded, other than by Timeout, are
-// the list of references with which a git server greets its clients, and the page of an HTTP error.
+// 128 MiB at most, since git's objects are unpacked in memory. What a server says beside that is bounded
+// too: 8 MiB of references, 4 KiB of an error, 64 KiB of headers, 5 redirects.
 type Limits struct {
 	// MaxBytes is the most bytes, 512 MiB by default.
 	MaxBytes int64

@@ -13,6 +13,9 @@ import (
 	"unicode/utf8"
 )
 
+// maxNameBytes is what file systems allow the name of a file or a directory.
+const maxNameBytes = 255
+
 // tree is a file system whose names are in memory and whose contents are read on demand.
 type tree struct {
 	limits Limits
@@ -71,6 +74,11 @@ func (t *tree) add(name string, n *node) error {
 	}
 
 	elements := strings.Split(name, "/")
+	for _, element := range elements {
+		if len(element) > maxNameBytes {
+			return &tooMuchError{what: fmt.Sprintf("a name of %d bytes", len(element)), limit: fmt.Sprintf("%d bytes", maxNameBytes)}
+		}
+	}
 	if slices.Contains(elements, ".git") {
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 // thousand tenants in a file each, with a class, and the same tenants as they are held.
 func thousand(b *testing.B) (files, []v1alpha1.Tenant) {
 	b.Helper()
-	f := files{"tenants/class.yaml": class("standard", "orthanc: {storage: {size: 200Gi}}", "postgres: {instances: 2}")}
+	f := files{"tenants/classes/class.yaml": class("standard", "orthanc: {storage: {size: 200Gi}}", "postgres: {instances: 2}")}
 	for i := range 1000 {
 		name := fmt.Sprintf("t%04d", i)
 		f["tenants/"+name+".yaml"] = simple(name, "className: standard", "displayName: Facility "+name,

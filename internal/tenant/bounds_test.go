@@ -59,7 +59,8 @@ func TestLoadBounds(t *testing.T) {
 	for i := range 5003 {
 		many[fmt.Sprintf("tenants/%05d.yaml", i)] = "# nothing\n"
 	}
-	many["tenants/00001.yaml"] = simple("good")
+	delete(many, "tenants/00001.yaml")
+	many["tenants/00000/good.yaml"] = simple("good")
 	many["tenants/05001.yaml"] = simple("late")
 	r = load(t, many)
 	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "holds 5003 YAML files, and only the first 5000"}})
@@ -73,10 +74,11 @@ func TestLoadManyDocuments(t *testing.T) {
 	for i := range 25 {
 		f[fmt.Sprintf("tenants/%02d.yaml", i)] = strings.Repeat("---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", 1000)
 	}
-	f["tenants/00.yaml"] = simple("good")
-	f["tenants/24.yaml"] = simple("late")
+	delete(f, "tenants/00.yaml")
+	f["tenants/00/good.yaml"] = simple("good")
+	f["tenants/late.yaml"] = simple("late")
 	r := load(t, f)
-	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21.yaml and the 3 files after it are not read"}})
+	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21.yaml and the 4 files after it are not read"}})
 	g.Expect(names(r)).To(Equal([]string{"good"}))
 }
 
@@ -167,10 +169,14 @@ func TestLoadEntries(t *testing.T) {
 		"by merge keys": {head + "metadata: {name: x}\n" + fmt.Sprintf(merged, entries(200, "  a%d: x\n"), entries(200, "  b%d: x\n")),
 			[]problem{{"tenants/x.yaml:407", "x", "spec.commonMetadata.labels", malformed, "holds 400 entries, and 256 is the limit"}}},
 		"class": {class("x", "orthanc: {resources: {limits: {"+entries(257, "k%d: x, ")+"}}}"),
-			[]problem{{"tenants/x.yaml:6", "", "spec.orthanc.resources.limits", malformed, "holds 257 entries, and 256 is the limit"}}},
+			[]problem{{"tenants/classes/x.yaml:6", "", "spec.orthanc.resources.limits", malformed, "holds 257 entries, and 256 is the limit"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			expectProblems(t, load(t, files{"tenants/x.yaml": tc.text}), tc.problems)
+			file := "tenants/x.yaml"
+			if name == "class" {
+				file = "tenants/classes/x.yaml"
+			}
+			expectProblems(t, load(t, files{file: tc.text}), tc.problems)
 		})
 	}
 
@@ -195,7 +201,7 @@ func TestProblemsAreBounded(t *testing.T) {
 		"key that is text": {file: "tenants/x.yaml", text: simple("x", "? "+long, ": {no: 1}"), field: "spec.ääää", name: "x"},
 		"tenant":           {file: "tenants/x.yaml", text: strings.Replace(simple("x"), "name: x", "name: "+long, 1), field: "metadata.name", name: "äääää"},
 		"file":             {file: deep, text: simple("x", "bad: 1"), field: "spec.bad", name: "x"},
-		"class":            {file: "tenants/x.yaml", text: class(long, "suspend: true") + "---\n" + class(long, "suspend: true"), field: "metadata.name"},
+		"class":            {file: "tenants/classes/x.yaml", text: class(long, "suspend: true") + "---\n" + class(long, "suspend: true"), field: "metadata.name"},
 		"kind":             {file: "tenants/x.yaml", text: "apiVersion: " + long + "\nkind: " + long + "\n", field: "kind"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -208,9 +208,9 @@ func TestLoadChanges(t *testing.T) {
 // TestLoadSharedData holds that no two tenants keep their data in one place.
 func TestLoadSharedData(t *testing.T) {
 	for name, tc := range map[string]struct{ spec, field, text string }{
-		"bucket":   {with(s3Storage, ""), "spec.orthanc.storage.s3.bucket", "bucket AWS images is held by tenant a"},
+		"bucket":   {with(s3Storage, ""), "spec.orthanc.storage.s3.bucket", "bucket AWS/images is held by tenant a"},
 		"database": {with(external, ""), "spec.postgres.external.database", "database pg.example.com port 5432 orthanc is held by tenant a"},
-		"backup":   {"postgres: {backup: {destinationPath: 's3://backups/x'}}", "spec.postgres.backup.destinationPath", "backup AWS s3://backups/x is held by tenant a"},
+		"backup":   {"postgres: {backup: {destinationPath: 's3://backups/x'}}", "spec.postgres.backup.destinationPath", "bucket AWS/backups/x is held by tenant a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

@@ -4,9 +4,12 @@ package tenant
 
 import (
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -23,24 +26,73 @@ type class struct {
 	spec *node
 }
 
-// addClass judges a TenantClass and makes it known.
-func (l *loader) addClass(doc *document) {
-	name := doc.name()
-	if first, twice := l.classes[name]; twice && name != "" {
-		// Which of the two is meant cannot be told, and a wrong guess changes tenants.
-		first.bad = true
+// addClasses judges the TenantClasses and makes them known. Of several of one name, the one counts whose file the
+// tenants that exist have it from. Where that is not known, none does: a wrong guess changes tenants.
+func (l *loader) addClasses(docs []*document) {
+	byName := map[string][]*document{}
+	for _, doc := range docs {
+		byName[doc.name()] = append(byName[doc.name()], doc)
+	}
+	for _, doc := range docs {
+		name := doc.name()
+		same := byName[name]
+		kept := same[0]
+		if len(same) > 1 && name != "" {
+			if kept = l.known(same); kept == nil {
+				kept = same[0]
+			}
+		}
+		if name == "" || doc == kept {
+			l.addClass(doc)
+		}
+	}
+	for _, doc := range docs {
+		name := doc.name()
+		same := byName[name]
+		if len(same) == 1 || name == "" {
+			continue
+		}
+		kept, counts := l.known(same), "only the former counts, which tenants have it from, remove or rename the other"
+		if kept == nil {
+			kept, counts = same[0], "neither counts, remove or rename one"
+			l.classes[name].bad = true
+		}
+		if doc == kept {
+			continue
+		}
 		line, _, _ := doc.root.find("metadata.name")
 		l.report(doc.file, line, "", "metadata.name", v1alpha1.ConflictReason, fmt.Sprintf(
-			"TenantClass %s is defined at %s and again at %s:%d: neither counts, remove or rename one", name, first.doc.place(), doc.file, line))
-		return
+			"TenantClass %s is defined at %s and again at %s:%d: %s", name, kept.place(), doc.file, line, counts))
 	}
+}
+
+// known returns the one of several documents of a class that this repository's tenants have it from, or nil.
+func (l *loader) known(docs []*document) *document {
+	var known *document
+	for _, doc := range docs {
+		if !slices.ContainsFunc(l.opts.Held, func(t v1alpha1.Tenant) bool {
+			return t.Spec.ClassName == doc.name() && t.Annotations[v1alpha1.ClassPathAnnotation] == doc.file &&
+				(l.opts.Repository == "" || t.Labels[v1alpha1.RepositoryLabel] == l.opts.Repository) && l.held[t.Name] != nil
+		}) {
+			continue
+		}
+		if known != nil {
+			return nil
+		}
+		known = doc
+	}
+	return known
+}
+
+// addClass judges a TenantClass and makes it known.
+func (l *loader) addClass(doc *document) {
 	c := &class{doc: doc, spec: doc.root.get("spec")}
 	errs := c.validate()
 	c.bad = len(errs) > 0 || len(doc.findings) > 0
 	l.reportFindings(doc, "")
 	l.reportErrors(doc, nil, "", errs)
-	if name != "" {
-		l.classes[name] = c
+	if doc.name() != "" {
+		l.classes[doc.name()] = c
 	}
 }
 
@@ -50,7 +102,8 @@ func (c *class) validate() field.ErrorList {
 	}
 	var errs field.ErrorList
 	root := c.doc.root
-	errs = append(errs, unknownKeys(root, nil, []string{"apiVersion", "kind", "metadata", "spec"})...)
+	errs = append(errs, unknownKeys(root, nil, []string{"apiVersion", "kind", "metadata", "allowedTenants", "tenantLabels", "allowNestedDomains", "spec"})...)
+	errs = append(errs, c.validateTenants()...)
 	metadata := root.get("metadata")
 	errs = append(errs, unknownKeys(metadata, field.NewPath("metadata"), []string{"name"})...)
 	at := field.NewPath("metadata", "name")
@@ -82,6 +135,63 @@ func (c *class) validate() field.ErrorList {
 	return append(errs, s.class.validate(at, spec, nil)...)
 }
 
+// pattern is the names of tenants, with * for any characters.
+var pattern = regexp.MustCompile(`^[-a-z0-9*]{1,63}$`)
+
+// validateTenants judges what a class says of the tenants that name it.
+func (c *class) validateTenants() field.ErrorList {
+	var errs field.ErrorList
+	at := field.NewPath("allowedTenants")
+	if names := c.doc.root.get("allowedTenants"); names != nil && !names.isList() {
+		errs = append(errs, field.TypeInvalid(at, names.text, "must be a list of tenants' names, which may hold *"))
+	} else if names != nil {
+		for i, e := range names.entries {
+			if name, ok := e.value.leaf().(string); !ok || !pattern.MatchString(name) {
+				errs = append(errs, field.Invalid(at.Index(i), e.value.text, "must be a tenant's name: lower case letters, digits and dashes, with * for any characters"))
+			}
+		}
+	}
+	if nested := c.doc.root.get("allowNestedDomains"); nested != nil {
+		if _, ok := nested.leaf().(bool); !ok {
+			errs = append(errs, field.TypeInvalid(field.NewPath("allowNestedDomains"), nested.text, "must be true or false"))
+		}
+	}
+	at = field.NewPath("tenantLabels")
+	labels := c.doc.root.get("tenantLabels")
+	if labels == nil {
+		return errs
+	}
+	own := checkTexts(labels, at)
+	if len(own) == 0 {
+		own = metav1validation.ValidateLabels(c.tenantLabels(), at)
+	}
+	return append(errs, own...)
+}
+
+// admits tells whether a tenant may name the class.
+func (c *class) admits(tenant string) bool {
+	names := c.doc.root.get("allowedTenants")
+	return names == nil || slices.ContainsFunc(names.entries, func(e entry) bool {
+		ok, _ := path.Match(e.value.text, tenant)
+		return ok
+	})
+}
+
+func (c *class) tenantLabels() map[string]string {
+	labels := map[string]string{}
+	if n := c.doc.root.get("tenantLabels"); n != nil {
+		for _, e := range n.entries {
+			labels[e.key], _ = e.value.leaf().(string)
+		}
+	}
+	return labels
+}
+
+func (c *class) allowsNestedDomains() bool {
+	allows, _ := c.doc.root.get("allowNestedDomains").leaf().(bool)
+	return allows
+}
+
 // values returns the spec without its nulls, in a copy.
 func (c *class) values() map[string]any {
 	spec, _ := c.spec.value().(map[string]any)
@@ -98,13 +208,17 @@ func (l *loader) classOf(doc *document) (c *class, err *field.Error) {
 	c = l.classes[name]
 	switch {
 	case c == nil:
-		message := "there is no TenantClass of this name in the path: add one or correct the name"
+		message := fmt.Sprintf("there is no TenantClass of this name below %s: add one or correct the name", l.classPath)
 		if near := nearest(name, l.classNames()); near != "" {
 			message += fmt.Sprintf(" (did you mean %s?)", near)
 		}
 		return nil, field.Invalid(at, name, message)
 	case c.bad:
 		return nil, field.Invalid(at, name, fmt.Sprintf("TenantClass %s at %s has problems: correct it first", name, c.doc.place()))
+	case !c.admits(doc.name()):
+		line, _, _ := c.doc.root.find("allowedTenants")
+		return nil, field.Invalid(at, name, fmt.Sprintf("TenantClass %s is not for tenant %s: choose another, or ask the platform to name it in allowedTenants at %s",
+			name, doc.name(), place(c.doc.file, line)))
 	}
 	return c, nil
 }

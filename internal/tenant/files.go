@@ -119,6 +119,7 @@ func (l *loader) read(name string) []document {
 		l.unread(name, err.Error())
 		return nil
 	}
+	l.noteMentions(name, data)
 	if line, message := checkText(data); message != "" {
 		l.malformed(name, line, message)
 		return nil
@@ -144,6 +145,24 @@ func (l *loader) read(name string) []document {
 		}
 		if doc, ok := convertDocument(name, &in); ok {
 			docs = append(docs, doc)
+		}
+	}
+}
+
+// noteMentions notes which tenants that exist a file speaks of.
+func (l *loader) noteMentions(file string, data []byte) {
+	if len(l.existing) == 0 {
+		return
+	}
+	data = bytes.ReplaceAll(data, []byte{0}, nil) // so that UTF-16 is read too
+	for _, word := range bytes.FieldsFunc(data, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+	}) {
+		if name := string(bytes.Trim(word, "-")); l.existing[name] {
+			if l.mentions[file] == nil {
+				l.mentions[file] = map[string]bool{}
+			}
+			l.mentions[file][name] = true
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package tenant
 
 import (
-	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -71,13 +70,4 @@ func canonicalHost(host string) string {
 		return ip.Unmap().String()
 	}
 	return strings.ToLower(host)
-}
-
-// canonicalEndpoint returns one spelling, host:port, of the URL of a service, or of AWS where there is none.
-func canonicalEndpoint(endpoint v1alpha1.EndpointURL) string {
-	host, port := endpoint.HostPort()
-	if host == "" || strings.HasSuffix(host, ".amazonaws.com") {
-		return "AWS"
-	}
-	return fmt.Sprintf("%s:%d", canonicalHost(host), port)
 }

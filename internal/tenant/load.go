@@ -8,6 +8,7 @@ package tenant
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -23,6 +24,13 @@ import (
 type Options struct {
 	// Path of the directory of the tenant files within the file system; "" and "." are its root.
 	Path string
+
+	// ClassPath of the directory of the class files within the file system, the directory classes below Path where it
+	// is empty. It may be outside of Path; then both are read.
+	ClassPath string
+
+	// Rules of the platform; nil for those of a TenantRepository that says nothing.
+	Rules *Rules
 
 	// Namespace that the tenants are for, the TenantRepository's. A file that names another is a
 	// problem. Where it is empty (offline), files may name any one namespace, the same in all.
@@ -53,6 +61,9 @@ type Definition struct {
 
 	// Line of the document's first field in File, from 1.
 	Line int
+
+	// ClassFile is the file that defines the tenant's class, "" where it has none.
+	ClassFile string
 }
 
 // Result of [Load].
@@ -63,24 +74,34 @@ type Result struct {
 	// Problems in order of file and line.
 	Problems []v1alpha1.Problem
 
-	problems []located
-	seen     map[string]string // tenant that a document defines, acceptable or not → file:line
+	problems  []located
+	classPath string
+	seen      map[string]string          // tenant that a document defines, acceptable or not → file:line
+	mentions  map[string]map[string]bool // file with a problem → existing tenants whose names stand in it
+	existing  map[string]bool            // names of the tenants that exist
+	nameless  map[string]bool            // files with a document beside others that has no name
 }
 
 // located is a problem with its place, before file and line are put together.
 type located struct {
 	v1alpha1.Problem
-	file string
-	line int // 0 where none
+	file   string
+	line   int  // 0 where none
+	unread bool // nothing is known of what file holds
 }
 
 // loader gathers the result of one revision.
 type loader struct {
-	fsys     fs.FS
-	opts     Options
-	held     map[string]*v1alpha1.Tenant // those of opts.Namespace
-	classes  map[string]*class
-	problems []located
+	fsys      fs.FS
+	opts      Options
+	root      string
+	classPath string
+	held      map[string]*v1alpha1.Tenant // those of opts.Namespace
+	classes   map[string]*class
+	problems  []located
+	mentions  map[string]map[string]bool
+	existing  map[string]bool
+	nameless  map[string]bool
 }
 
 // Load reads all tenants below a directory. What is wrong with one file or tenant is one or more
@@ -88,16 +109,19 @@ type loader struct {
 // missing (it then wraps [fs.ErrNotExist]), unreadable or no directory, so that nothing can be said.
 //
 // Files are those named *.yaml or *.yml, in directories below too; names that begin with a dot are
-// left out. A file may hold several documents of the kinds Tenant and TenantClass. kustomize's own
-// kind Kustomization is passed over, so that a directory may also be built with kustomize; any other
-// kind is a problem.
+// left out. A file outside of the class path defines the one tenant that it is named after. Those below the class path
+// hold documents of kind TenantClass, as many as you like. kustomize's own kind Kustomization is passed over, so that a
+// directory may also be built with kustomize; any other kind is a problem.
 func Load(fsys fs.FS, opts Options) (*Result, error) {
-	root := path.Clean(opts.Path)
-	if err := directory(fsys, root); err != nil {
-		return nil, err
+	l := &loader{fsys: fsys, opts: opts, root: path.Clean(opts.Path), classes: map[string]*class{},
+		mentions: map[string]map[string]bool{}, existing: map[string]bool{}, nameless: map[string]bool{}}
+	if l.opts.Rules == nil {
+		l.opts.Rules = defaultRules()
 	}
-	l := &loader{fsys: fsys, opts: opts, classes: map[string]*class{}}
-	files, err := l.list(root)
+	for i := range opts.Held {
+		l.existing[opts.Held[i].Name] = true
+	}
+	files, err := l.files()
 	if err != nil {
 		return nil, err
 	}
@@ -105,12 +129,15 @@ func Load(fsys fs.FS, opts Options) (*Result, error) {
 	total := 0
 	for i, file := range files {
 		if total >= maxAllDocuments {
-			l.unread(root, fmt.Sprintf("holds more than %d documents: %s and the %d files after it are not read; use several TenantRepositories", maxAllDocuments, file, len(files)-i-1))
+			l.unread(l.root, fmt.Sprintf("holds more than %d documents: %s and the %d files after it are not read; use several TenantRepositories", maxAllDocuments, file, len(files)-i-1))
 			break
 		}
 		docs := l.read(file)
 		total += len(docs)
 		for i := range docs {
+			if len(docs) > 1 && docs[i].name() == "" && !within(l.classPath, file) {
+				l.nameless[file] = true
+			}
 			switch l.kind(&docs[i]) {
 			case v1alpha1.TenantKind:
 				tenants = append(tenants, &docs[i])
@@ -119,6 +146,7 @@ func Load(fsys fs.FS, opts Options) (*Result, error) {
 			}
 		}
 	}
+	tenants = l.named(tenants)
 	l.settleNamespace(tenants)
 	l.held = map[string]*v1alpha1.Tenant{}
 	for i := range opts.Held {
@@ -126,9 +154,7 @@ func Load(fsys fs.FS, opts Options) (*Result, error) {
 			l.held[h.Name] = h
 		}
 	}
-	for _, doc := range classes {
-		l.addClass(doc)
-	}
+	l.addClasses(classes)
 	var candidates []*candidate
 	seen := map[string]string{}
 	for _, doc := range l.unique(tenants) {
@@ -141,6 +167,33 @@ func Load(fsys fs.FS, opts Options) (*Result, error) {
 	return l.result(definitions, seen), nil
 }
 
+// files lists what is to be read: the files below the path, and those below the class path.
+func (l *loader) files() ([]string, error) {
+	if err := directory(l.fsys, l.root); err != nil {
+		return nil, err
+	}
+	l.classPath = path.Join(l.root, "classes")
+	if l.opts.ClassPath != "" {
+		l.classPath = path.Clean(l.opts.ClassPath)
+	}
+	if within(l.classPath, l.root) {
+		return nil, fmt.Errorf("class path %q %s", l.classPath, roomForTenants)
+	}
+	files, err := l.list(l.root)
+	if err != nil || within(l.root, l.classPath) {
+		return files, err
+	}
+	switch err := directory(l.fsys, l.classPath); {
+	case errors.Is(err, fs.ErrNotExist):
+		return files, nil // no classes, which each tenant that names one is told
+	case err != nil:
+		l.unread(l.classPath, "is no class path: "+err.Error())
+		return files, nil
+	}
+	classes, err := l.list(l.classPath)
+	return append(files, classes...), err
+}
+
 // kind tells what a document is, and reports one that is nothing that belongs here.
 func (l *loader) kind(doc *document) string {
 	if doc.root.index == nil {
@@ -151,7 +204,7 @@ func (l *loader) kind(doc *document) string {
 	group, _, _ := strings.Cut(apiVersion, "/")
 	ours := kind == v1alpha1.TenantKind || kind == v1alpha1.TenantClassKind
 	if apiVersion == v1alpha1.GroupVersion.String() && ours {
-		return kind
+		return l.inPlace(doc, kind)
 	}
 	if group == "kustomize.config.k8s.io" && kind == "Kustomization" {
 		return ""
@@ -180,6 +233,23 @@ func (l *loader) kind(doc *document) string {
 	return ""
 }
 
+// inPlace reports a Tenant below the class path and a TenantClass elsewhere, and returns the kind of others.
+func (l *loader) inPlace(doc *document, kind string) string {
+	line, _, _ := doc.root.find("kind")
+	isClass := kind == v1alpha1.TenantClassKind
+	switch below := within(l.classPath, doc.file); {
+	case isClass == below:
+		return kind
+	case isClass:
+		l.report(doc.file, line, "", "kind", v1alpha1.InvalidDefinitionReason, fmt.Sprintf(
+			"a %s counts only below %s: move it to a file there", kind, l.classPath))
+	default:
+		l.report(doc.file, line, doc.name(), "kind", v1alpha1.InvalidDefinitionReason, fmt.Sprintf(
+			"a %s below %s, where classes are, defines nothing: move it to a file of its name in %s", kind, l.classPath, l.root))
+	}
+	return ""
+}
+
 // settleNamespace decides on the namespace where none was given: the first that a file names.
 func (l *loader) settleNamespace(tenants []*document) {
 	for _, doc := range tenants {
@@ -189,15 +259,39 @@ func (l *loader) settleNamespace(tenants []*document) {
 	}
 }
 
+// stem is the name of the tenant that a file may define: tenants/east/bhs.yaml defines bhs.
+func stem(file string) string {
+	return strings.TrimSuffix(path.Base(file), path.Ext(file))
+}
+
+// named reports the documents that define another tenant than the one that their file is named after, and returns the
+// others. A document without a name is kept here, for its mistake to be told.
+func (l *loader) named(tenants []*document) []*document {
+	var named []*document
+	for _, doc := range tenants {
+		name := doc.name()
+		if name == "" || name == stem(doc.file) {
+			named = append(named, doc)
+			continue
+		}
+		line, _, _ := doc.root.find("metadata.name")
+		l.report(doc.file, line, name, "metadata.name", v1alpha1.InvalidDefinitionReason, fmt.Sprintf(
+			"a file defines only the tenant that it is named after, and this is tenant %s in %s: move it to a file %s.yaml, or correct the name",
+			abbreviate(name), path.Base(doc.file), shorten(name, maxName)))
+	}
+	return named
+}
+
+// maxName bounds the names that a message proposes.
+const maxName = 63
+
 // unique reports the documents that define one tenant again, and returns the others. The one in the
-// file that the tenant came from stays, otherwise the first. A document without a name is kept here,
-// for its mistake to be told.
+// file that the tenant came from counts as long as that file is there, readable or not, otherwise the first. A document
+// without a name is kept here, for its mistake to be told.
 func (l *loader) unique(tenants []*document) []*document {
 	keepers := map[string]*document{}
 	for _, doc := range tenants {
-		name := doc.name()
-		keeper, twice := keepers[name]
-		if !twice || (keeper.file != l.origin(name) && doc.file == l.origin(name)) {
+		if name := doc.name(); keepers[name] == nil && (l.origin(name) == "" || doc.file == l.origin(name)) {
 			keepers[name] = doc
 		}
 	}
@@ -210,18 +304,56 @@ func (l *loader) unique(tenants []*document) []*document {
 			continue
 		}
 		line, _, _ := doc.root.find("metadata.name")
+		if keeper == nil {
+			l.report(doc.file, line, name, "metadata.name", v1alpha1.ConflictReason, fmt.Sprintf(
+				"tenant %s comes from %s, which is still there: correct that file, or remove it", name, l.origin(name)))
+			continue
+		}
 		l.report(doc.file, line, name, "metadata.name", v1alpha1.ConflictReason, fmt.Sprintf(
-			"tenant %s is defined at %s and again at %s:%d: only the former counts, remove or rename one", name, keeper.place(), doc.file, line))
+			"tenant %s is defined at %s and again at %s:%d: only the former counts, remove one", name, keeper.place(), doc.file, line))
 	}
 	return unique
 }
 
-// origin returns the file that a tenant came from.
+// origin returns the file that a tenant came from where that may still define it: it is named after the tenant, in the
+// path and there.
 func (l *loader) origin(name string) string {
-	if h := l.held[name]; h != nil {
-		return h.Annotations[v1alpha1.PathAnnotation]
+	h := l.held[name]
+	if h == nil {
+		return ""
 	}
-	return ""
+	file := path.Clean(h.Annotations[v1alpha1.PathAnnotation])
+	if stem(file) != name || !within(l.root, file) || within(l.classPath, file) || !isYAML(file) || !fs.ValidPath(file) {
+		return ""
+	}
+	if _, err := fs.Lstat(l.fsys, file); err != nil {
+		return ""
+	}
+	return file
+}
+
+// Refused returns, of each tenant that no definition was accepted of, its first problem. That of a file as a whole is the
+// problem of the tenant that the file is named after.
+func (r *Result) Refused() map[string]v1alpha1.Problem {
+	refused := map[string]v1alpha1.Problem{}
+	for _, p := range r.problems {
+		name := p.Tenant
+		if name == "" && !within(r.classPath, p.file) {
+			name = stem(p.file)
+		}
+		if _, known := refused[name]; !known && name != "" && !r.defines(name) {
+			refused[name] = p.Problem
+		}
+	}
+	return refused
+}
+
+// defines tells whether a tenant has an accepted definition.
+func (r *Result) defines(name string) bool {
+	_, found := slices.BinarySearchFunc(r.Definitions, name, func(d Definition, name string) int {
+		return cmp.Compare(d.Tenant.Name, name)
+	})
+	return found
 }
 
 // result sorts what was gathered.
@@ -230,7 +362,7 @@ func (l *loader) result(definitions []Definition, seen map[string]string) *Resul
 		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line), cmp.Compare(a.Tenant, b.Tenant),
 			cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
-	r := &Result{Definitions: definitions, problems: l.problems, seen: seen}
+	r := &Result{Definitions: definitions, problems: l.problems, classPath: l.classPath, seen: seen, mentions: l.mentions, existing: l.existing, nameless: l.nameless}
 	slices.SortFunc(r.Definitions, func(a, b Definition) int { return cmp.Compare(a.Tenant.Name, b.Tenant.Name) })
 	for _, p := range l.problems {
 		r.Problems = append(r.Problems, p.Problem)
@@ -249,6 +381,7 @@ func (l *loader) report(file string, line int, tenant, field, reason, message st
 // unread reports a file whose content is not known.
 func (l *loader) unread(file, message string) {
 	l.report(file, 0, "", "", v1alpha1.MalformedFileReason, file+" "+message)
+	l.problems[len(l.problems)-1].unread = true
 }
 
 // malformed reports a file whose text is known and makes no definitions.

@@ -75,6 +75,9 @@ func (n *node) isNull() bool {
 	return n == nil || n.kind == yaml.ScalarNode && n.scalar == nil
 }
 
+// isList tells whether the node is a list.
+func (n *node) isList() bool { return n.kind == yaml.SequenceNode }
+
 // value returns the node as JSON values, in copies that share nothing.
 func (n *node) value() any {
 	switch n.kind {

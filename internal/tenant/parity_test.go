@@ -232,7 +232,7 @@ func testParity(t *testing.T, c client.Client) {
 			fields, message := verdict(t, c, document)
 			g.Expect(fields).To(Equal(tc.fields), "apiserver: %s", message)
 
-			result, err := tenant.Load(fstest.MapFS{"tenants/t.yaml": {Data: []byte(document)}}, tenant.Options{Path: "tenants"})
+			result, err := tenant.Load(fstest.MapFS{"tenants/" + tc.tenant + ".yaml": {Data: []byte(document)}}, tenant.Options{Path: "tenants", Rules: everyField(t)})
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(problemFields(result)).To(Equal(tc.fields), "offline: %v", result.Problems)
 

@@ -84,6 +84,7 @@ func describe(err *field.Error) string {
 		}
 	default:
 		message = strings.ReplaceAll(err.ErrorBody(), err.Field+" in body ", "")
+		message = strings.TrimPrefix(message, field.ErrorTypeInvalid.String()+": ")
 	}
 	return shorten(message, maxMessage)
 }

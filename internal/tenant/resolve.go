@@ -5,6 +5,7 @@ package tenant
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -30,20 +31,21 @@ func (l *loader) resolve(doc *document) *candidate {
 	if doc.oversize || l.reportOwned(doc) {
 		return nil
 	}
+	class, err := l.classOf(doc)
+	reserved := l.reportReserved(doc, class)
 	errs := l.checkEnvelope(doc)
 	errs = append(errs, unknownFields(doc.root.get("spec"), schemas().tenant.structural.Properties["spec"], field.NewPath("spec"))...)
-	class, err := l.classOf(doc)
 	if err != nil {
 		errs = append(errs, err)
 	}
 	object := merged(doc, class)
 	tenant := &v1alpha1.Tenant{}
 	convertErr := runtime.DefaultUnstructuredConverter.FromUnstructured(object, tenant)
-	sound := func() bool { return len(errs) == 0 && len(doc.findings) == 0 }
+	sound := func() bool { return len(errs) == 0 && len(doc.findings) == 0 && !reserved }
 	if sound() && convertErr == nil {
-		l.complete(tenant)
+		l.complete(tenant, class)
 		if l.unchanged(tenant) {
-			errs = CheckSpec(tenant)
+			errs = l.check(tenant)
 			if len(errs) == 0 {
 				return &candidate{doc: doc, class: class, tenant: tenant}
 			}
@@ -57,15 +59,58 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, field.Invalid(field.NewPath("spec"), "object", convertErr.Error()))
 	}
 	if sound() {
-		errs = append(Validate(tenant), CheckSpec(tenant)...)
+		errs = append(Validate(tenant), l.check(tenant)...)
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
-	if len(errs) > 0 || len(doc.findings) > 0 {
-		l.reportErrors(doc, class, doc.name(), errs)
+	l.reportErrors(doc, class, doc.name(), errs)
+	if !sound() {
 		return nil
 	}
 	return &candidate{doc: doc, class: class, tenant: tenant}
 }
+
+// reportReserved reports the reserved fields that a facility's own file sets.
+func (l *loader) reportReserved(doc *document, class *class) bool {
+	var found []breach
+	rules := l.opts.Rules.fields
+	if metadata := doc.root.get("metadata"); metadata != nil && metadata.index != nil {
+		for _, e := range metadata.entries {
+			found = append(found, rules.fields["metadata"].fields[e.key].breaches(e.value, nil, field.NewPath("metadata", e.key), e.line)...)
+		}
+	}
+	if spec := doc.root.get("spec"); spec != nil && spec.index != nil {
+		var inClass *node
+		if class != nil {
+			inClass = class.spec
+		}
+		line, _, _ := doc.root.find("spec")
+		found = append(found, rules.fields["spec"].breaches(spec, inClass, field.NewPath("spec"), line)...)
+	}
+	for i, b := range found {
+		if i == maxFindings {
+			l.report(doc.file, doc.line, doc.name(), "", v1alpha1.ReservedFieldReason, fmt.Sprintf("and %d reserved fields more", len(found)-i))
+			break
+		}
+		path, message := b.at.String(), "is for the platform to set, and a facility's own file may not"
+		allow := path
+		if len(b.fields) > 0 {
+			message = fmt.Sprintf("takes fields with it that are for the platform to set (%s)", strings.Join(b.fields, ", "))
+			allow = path + "." + b.fields[0]
+		}
+		message += fmt.Sprintf(": remove it here, move it to a class below %s, or ask the platform to allow %s in spec.facilityFields.allow of the TenantRepository",
+			l.classPath, withoutIndices(allow))
+		if b.at.Root().String() == "metadata" {
+			message = strings.Replace(message, "to a class", "to tenantLabels of a class", 1)
+		}
+		l.report(doc.file, b.line, doc.name(), path, v1alpha1.ReservedFieldReason, message)
+	}
+	return len(found) > 0
+}
+
+var index = regexp.MustCompile(`\[[0-9]+\]`)
+
+// withoutIndices gives the path of a field as TenantRepositories name it.
+func withoutIndices(path string) string { return index.ReplaceAllString(path, "") }
 
 // merged returns the object that a document and its class define, as JSON values.
 func merged(doc *document, class *class) map[string]any {
@@ -84,9 +129,12 @@ func merged(doc *document, class *class) map[string]any {
 	return object
 }
 
-// complete adds what the repository and the defaults bring.
-func (l *loader) complete(t *v1alpha1.Tenant) {
+// complete adds what the class says beside its spec, and what the repository and the defaults bring.
+func (l *loader) complete(t *v1alpha1.Tenant, class *class) {
 	t.Namespace = l.opts.Namespace
+	if class != nil {
+		t.Labels = overlay(t.Labels, class.tenantLabels())
+	}
 	own := t.Spec.DependsOn
 	t.Spec.DependsOn = slices.Clone(l.opts.DependsOn)
 	for _, d := range own {
@@ -141,22 +189,26 @@ func (l *loader) checkMetadata(metadata *node) field.ErrorList {
 		errs = append(errs, field.Invalid(at.Child("namespace"), namespace.text, message))
 	}
 	for _, key := range []string{"labels", "annotations"} {
-		m := metadata.get(key)
-		if m.isNull() {
-			continue
+		if m := metadata.get(key); !m.isNull() {
+			errs = append(errs, checkTexts(m, at.Child(key))...)
 		}
-		if m.index == nil {
-			errs = append(errs, field.TypeInvalid(at.Child(key), m.text, "must be a mapping of text to text"))
-			continue
+	}
+	return errs
+}
+
+// checkTexts allows a mapping of text to text, none of whose keys is Korthweb's own.
+func checkTexts(m *node, at *field.Path) field.ErrorList {
+	if m.index == nil {
+		return field.ErrorList{field.TypeInvalid(at, m.text, "must be a mapping of text to text")}
+	}
+	var errs field.ErrorList
+	for _, e := range m.entries {
+		path := at.Key(e.key)
+		if _, ok := e.value.leaf().(string); !ok {
+			errs = append(errs, field.TypeInvalid(path, e.value.text, "must be text: quote it"))
 		}
-		for _, e := range m.entries {
-			path := at.Child(key).Key(e.key)
-			if _, ok := e.value.leaf().(string); !ok {
-				errs = append(errs, field.TypeInvalid(path, e.value.text, "must be text: quote it"))
-			}
-			if isOwnKey(e.key) {
-				errs = append(errs, field.Forbidden(path, fmt.Sprintf("keys in %s are Korthweb's own: remove it", strings.TrimSuffix(v1alpha1.LabelPrefix, "/"))))
-			}
+		if isOwnKey(e.key) {
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("keys in %s are Korthweb's own: remove it", strings.TrimSuffix(v1alpha1.LabelPrefix, "/"))))
 		}
 	}
 	return errs
@@ -184,6 +236,12 @@ func (l *loader) unchanged(t *v1alpha1.Tenant) bool {
 		return true
 	}
 	return has(held.Labels, t.Labels) && has(held.Annotations, t.Annotations)
+}
+
+// check gives the verdict that no schema can give, and that of the platform's rules.
+func (l *loader) check(t *v1alpha1.Tenant) field.ErrorList {
+	errs := CheckSpec(t)
+	return append(errs, without(l.opts.Rules.checkRules(t), errs)...)
 }
 
 // checkHeld judges a definition as a change of the tenant of its name that exists, as the apiserver would: it may not

@@ -4,6 +4,7 @@ package tenant
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -14,31 +15,113 @@ import (
 type contender struct {
 	held       *v1alpha1.Tenant
 	definition *candidate
-	heldClaims map[int]string
-	newClaims  map[int]string
+	heldClaims map[int]made
+	newClaims  map[int]made
 	order      int // held ones by age, then new ones by file and line
 }
 
-func (c *contender) claims() map[int]string {
+func (c *contender) claims() map[int]made {
 	if c.definition != nil {
 		return c.newClaims
 	}
 	return c.heldClaims
 }
 
-// precedes tells which of two contenders gets something that both claim. What is held by a tenant
+// had tells whether a contender held a thing before, with all below it where that is asked.
+func (c *contender) had(thing int, covering bool) bool {
+	was, held := c.heldClaims[thing]
+	return held && (was.covers || !covering)
+}
+
+// nests tells whether a contender's class permits it hosts below another's domain.
+func (c *contender) nests() bool {
+	return c.definition != nil && c.definition.class != nil && c.definition.class.allowsNestedDomains()
+}
+
+// claimed is a thing that a contender claims. covering tells that all below it counts here.
+type claimed struct {
+	by       *contender
+	thing    int
+	covering bool
+}
+
+// precedes tells which of two contenders gets what both claim. What is held by a tenant
 // whose definition stays is not to be had; then who held it before keeps it; then order decides.
-func (c *contender) precedes(other *contender, thing int) bool {
-	rank := func(c *contender) int {
-		if c.definition == nil {
+func (c claimed) precedes(other claimed) bool {
+	rank := func(c claimed) int {
+		switch {
+		case c.by.definition == nil:
 			return 0
-		}
-		if _, held := c.heldClaims[thing]; held {
+		case c.by.had(c.thing, c.covering):
 			return 1
+		default:
+			return 2
 		}
-		return 2
 	}
-	return cmp.Or(cmp.Compare(rank(c), rank(other)), cmp.Compare(c.order, other.order)) < 0
+	return cmp.Or(cmp.Compare(rank(c), rank(other)), cmp.Compare(c.by.order, other.by.order)) < 0
+}
+
+// contest is a round of settling claims.
+type contest struct {
+	contenders []*contender
+	things     []claim
+	numbers    map[claim]int
+	above      [][]int        // thing → the things that it is below
+	below      [][]int        // thing → the things below it
+	holders    [][]*contender // thing → who claims it
+	winners    []*contender   // thing → who of those precedes the others
+}
+
+// start takes stock of who claims what.
+func (s *contest) start() {
+	clear(s.winners)
+	for i := range s.holders {
+		s.holders[i] = s.holders[i][:0]
+	}
+	for _, c := range s.contenders {
+		for thing := range c.claims() {
+			s.holders[thing] = append(s.holders[thing], c)
+			if w := s.winners[thing]; w == nil || (claimed{c, thing, false}).precedes(claimed{w, thing, false}) {
+				s.winners[thing] = c
+			}
+		}
+	}
+}
+
+// rival returns who a contender loses a thing to, and what that one has: the thing itself, one that it is below, or one
+// below it. It is nil where the contender wins.
+//
+// Who had both before keeps both: a tenant that was below another's domain, which its class or an administrator
+// permitted once, takes nothing from it.
+func (s *contest) rival(c *contender, thing int) (*contender, int) {
+	if w := s.winners[thing]; w != c {
+		return w, thing
+	}
+	var best claimed
+	consider := func(mine, theirs claimed, upper, lower claimed) {
+		nested := s.things[lower.thing].kind == hostClaim && lower.by.nests()
+		both := upper.by.had(upper.thing, true) && lower.by.had(lower.thing, false)
+		if theirs.by != c && !nested && !both && theirs.precedes(mine) && (best.by == nil || theirs.precedes(best)) {
+			best = theirs
+		}
+	}
+	for _, upper := range s.above[thing] {
+		for _, w := range s.holders[upper] {
+			if w.claims()[upper].covers {
+				mine, theirs := claimed{c, thing, false}, claimed{w, upper, true}
+				consider(mine, theirs, theirs, mine)
+			}
+		}
+	}
+	if c.claims()[thing].covers {
+		for _, lower := range s.below[thing] {
+			for _, w := range s.holders[lower] {
+				mine, theirs := claimed{c, thing, true}, claimed{w, lower, false}
+				consider(mine, theirs, mine, theirs)
+			}
+		}
+	}
+	return best.by, best.thing
 }
 
 // settleClaims accepts the definitions whose claims can all be granted at once, and reports the
@@ -46,32 +129,28 @@ func (c *contender) precedes(other *contender, thing int) bool {
 // that is refused puts its tenant back to what it held, which may refuse others; so this goes on until
 // nothing changes. Each round refuses at least one definition, and never takes a refusal back.
 func (l *loader) settleClaims(candidates []*candidate) []Definition {
-	contenders, things := l.contenders(candidates)
-	winners := make([]*contender, len(things))
+	s := l.contest(candidates)
 	for {
-		clear(winners)
-		for _, c := range contenders {
-			for thing := range c.claims() {
-				if w := winners[thing]; w == nil || c.precedes(w, thing) {
-					winners[thing] = c
-				}
-			}
-		}
-		refused := losers(contenders, winners)
+		s.start()
+		refused := s.losers()
 		if len(refused) == 0 {
 			break
 		}
 		for _, c := range refused {
-			l.reportConflicts(c, winners, things)
+			l.reportConflicts(c, s)
 		}
 		for _, c := range refused {
 			c.definition = nil
 		}
 	}
 	var definitions []Definition
-	for _, c := range contenders {
+	for _, c := range s.contenders {
 		if d := c.definition; d != nil {
-			definitions = append(definitions, Definition{Tenant: d.tenant, File: d.doc.file, Line: d.doc.line})
+			definition := Definition{Tenant: d.tenant, File: d.doc.file, Line: d.doc.line}
+			if d.class != nil {
+				definition.ClassFile = d.class.doc.file
+			}
+			definitions = append(definitions, definition)
 		}
 	}
 	return definitions
@@ -80,26 +159,26 @@ func (l *loader) settleClaims(candidates []*candidate) []Definition {
 // losers returns the contenders whose definitions are to be refused: those that lose something to one
 // that loses nothing. The others wait, since who they lose to may be refused too; where all lose to
 // each other, all are refused.
-func losers(contenders, winners []*contender) []*contender {
-	lost := map[*contender]bool{}
-	for _, c := range contenders {
-		for thing := range c.claims() {
-			if c.definition != nil && winners[thing] != c {
-				lost[c] = true
-			}
-		}
-	}
-	var first, all []*contender
-	for _, c := range contenders {
-		if !lost[c] {
+func (s *contest) losers() []*contender {
+	rivals := map[*contender][]*contender{}
+	var all []*contender
+	for _, c := range s.contenders {
+		if c.definition == nil {
 			continue
 		}
-		all = append(all, c)
 		for thing := range c.claims() {
-			if w := winners[thing]; w != c && !lost[w] {
-				first = append(first, c)
-				break
+			if w, _ := s.rival(c, thing); w != nil {
+				rivals[c] = append(rivals[c], w)
 			}
+		}
+		if len(rivals[c]) > 0 {
+			all = append(all, c)
+		}
+	}
+	var first []*contender
+	for _, c := range all {
+		if slices.ContainsFunc(rivals[c], func(w *contender) bool { return len(rivals[w]) == 0 }) {
+			first = append(first, c)
 		}
 	}
 	if len(first) > 0 {
@@ -108,28 +187,27 @@ func losers(contenders, winners []*contender) []*contender {
 	return all
 }
 
-// contenders pairs the tenants that are held with their new definitions, and numbers what is claimed.
-func (l *loader) contenders(candidates []*candidate) ([]*contender, []claim) {
-	numbers := map[claim]int{}
-	var things []claim
-	number := func(t *v1alpha1.Tenant) map[int]string {
-		out := map[int]string{}
-		for c, field := range claims(t) {
-			n, known := numbers[c]
+// contest pairs the tenants that are held with their new definitions, and numbers what is claimed.
+func (l *loader) contest(candidates []*candidate) *contest {
+	s := &contest{numbers: map[claim]int{}}
+	number := func(t *v1alpha1.Tenant) map[int]made {
+		out := map[int]made{}
+		all := claims(t)
+		for _, c := range byLength(all) {
+			n, known := s.numbers[c]
 			if !known {
-				n = len(things)
-				numbers[c] = n
-				things = append(things, c)
+				n = len(s.things)
+				s.numbers[c] = n
+				s.things = append(s.things, c)
 			}
-			out[n] = field
+			out[n] = all[c]
 		}
 		return out
 	}
-	var contenders []*contender
 	byName := map[string]*contender{}
 	for i, t := range byAge(l.opts.Held) {
 		c := &contender{held: t, heldClaims: number(t), order: i}
-		contenders = append(contenders, c)
+		s.contenders = append(s.contenders, c)
 		if l.held[t.Name] == t {
 			byName[t.Name] = c
 		}
@@ -140,31 +218,61 @@ func (l *loader) contenders(candidates []*candidate) ([]*contender, []claim) {
 	for _, d := range sorted {
 		c := byName[d.tenant.Name]
 		if c == nil {
-			c = &contender{order: len(contenders)}
-			contenders = append(contenders, c)
+			c = &contender{order: len(s.contenders)}
+			s.contenders = append(s.contenders, c)
 		}
 		c.definition, c.newClaims = d, number(d.tenant)
 	}
-	return contenders, things
+	s.above, s.below = make([][]int, len(s.things)), make([][]int, len(s.things))
+	s.holders, s.winners = make([][]*contender, len(s.things)), make([]*contender, len(s.things))
+	for i, thing := range s.things {
+		for _, parent := range thing.parents() {
+			if p, known := s.numbers[parent]; known {
+				s.above[i] = append(s.above[i], p)
+				s.below[p] = append(s.below[p], i)
+			}
+		}
+	}
+	return s
 }
 
 // reportConflicts reports what a contender does not get.
-func (l *loader) reportConflicts(c *contender, winners []*contender, things []claim) {
-	doc := c.definition.doc
-	for thing, field := range c.newClaims {
-		w := winners[thing]
-		if w == c {
+func (l *loader) reportConflicts(c *contender, s *contest) {
+	doc, t := c.definition.doc, c.definition.tenant
+	told := map[string]bool{}
+	all := claims(t)
+	for _, what := range byLength(all) {
+		how := all[what]
+		thing := s.numbers[what]
+		w, theirs := s.rival(c, thing)
+		// What follows from a field, such as the DICOM host from the domain, is told with it.
+		if w == nil || told[fmt.Sprint(how.field, w.order)] {
 			continue
 		}
+		told[fmt.Sprint(how.field, w.order)] = true
 		holder, where := w.held, ""
 		if w.definition != nil {
 			holder, where = w.definition.tenant, " (at "+w.definition.doc.place()+")"
 		}
-		conflict := newConflict(c.definition.tenant, holder, things[thing], field)
-		line, value, complete := doc.root.find(field)
+		line, value, complete := doc.root.find(how.field)
 		if c.definition.class != nil {
-			where += c.definition.class.contribution(field, value, complete)
+			where += c.definition.class.contribution(how.field, value, complete)
 		}
-		l.report(doc.file, max(line, doc.line), conflict.Tenant.Name, field, v1alpha1.ConflictReason, conflict.Message+where)
+		l.report(doc.file, max(line, doc.line), t.Name, how.field, v1alpha1.ConflictReason, s.describe(t, holder, thing, theirs, how.field)+where)
+	}
+}
+
+// describe says what keeps a tenant from what it claims.
+func (s *contest) describe(t, holder *v1alpha1.Tenant, mine, theirs int, field string) string {
+	thing, other, name := s.things[mine], s.things[theirs], nameFor(t, holder)
+	switch {
+	case mine == theirs:
+		return newConflict(t, holder, thing, field).Message
+	case slices.Contains(s.below[mine], theirs):
+		return fmt.Sprintf("%s %s has %s of tenant %s below it: choose another", thing.kind, thing.value, other.value, name)
+	case thing.kind == hostClaim:
+		return fmt.Sprintf("host %s is below %s, which is the domain of tenant %s: choose another, or ask the platform for a class with allowNestedDomains", thing.value, other.value, name)
+	default:
+		return fmt.Sprintf("%s %s is below %s, which is held by tenant %s: choose another", thing.kind, thing.value, other.value, name)
 	}
 }

@@ -67,7 +67,7 @@ func (i *instance) start(g *WithT, t *testing.T) {
 		Name: i.name,
 		Path: korthweb,
 		Args: append([]string{
-			"controller", "--watch-all-namespaces", "--requeue-dependency=2s",
+			"controller", "--watch-all-namespaces", "--insecure-allow-http", "--requeue-dependency=2s",
 			"--metrics-addr=" + i.metrics, "--health-addr=" + health,
 			"--storage-path=" + i.dir, "--storage-addr=" + i.storage, "--storage-adv-addr=" + i.storage,
 		}, i.args...),
