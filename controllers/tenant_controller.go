@@ -56,6 +56,9 @@ type TenantReconciler struct {
 	// --no-cross-namespace-refs.
 	NoCrossNamespaceRefs bool
 
+	// PlatformNamespaces are namespaces of the platform beside those that Korthweb knows. They are no tenant's.
+	PlatformNamespaces []string
+
 	sweeping sync.Mutex
 	swept    bool
 }
@@ -192,7 +195,7 @@ func (r *refusal) Error() string { return r.message }
 
 // validate refuses what the apiserver's schema cannot: a Tenant may be made by hand.
 func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
-	if errs := tenant.CheckSpec(resolved); len(errs) > 0 {
+	if errs := tenant.CheckSpec(resolved, r.PlatformNamespaces...); len(errs) > 0 {
 		return &refusal{v1alpha1.InvalidDefinitionReason, errs.ToAggregate().Error()}
 	}
 	if !r.NoCrossNamespaceRefs {

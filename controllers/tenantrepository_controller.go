@@ -45,6 +45,9 @@ type TenantRepositoryReconciler struct {
 	// InsecureAllowHTTP lets spec.git.url be a plain http URL.
 	InsecureAllowHTTP bool
 
+	// PlatformNamespaces are namespaces of the platform beside those that Korthweb knows. They are no tenant's.
+	PlatformNamespaces []string
+
 	// readings holds what was last read for each TenantRepository, by namespace and name, so that a
 	// wake-up by a Tenant reads no source.
 	readings sync.Map
@@ -195,6 +198,8 @@ func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.Ten
 		DependsOn:      obj.Spec.DependsOn,
 		CommonMetadata: obj.Spec.CommonMetadata,
 		Held:           held,
+
+		PlatformNamespaces: r.PlatformNamespaces,
 	})
 	if err != nil {
 		return "", nil, &source.Error{Reason: v1alpha1.PathNotFoundReason, Err: fmt.Errorf("revision %s: %w", snapshot.Revision, err)}

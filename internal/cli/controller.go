@@ -61,6 +61,7 @@ type controllerOptions struct {
 	concurrent        int
 	requeueDependency time.Duration
 	insecureAllowHTTP bool
+	namespaces        []string
 
 	acl            acl.Options
 	artifact       artifactcfg.Options
@@ -97,6 +98,7 @@ It needs Flux 2.9 or later, its kustomize-controller started with --feature-gate
 	f.IntVar(&o.concurrent, "concurrent", 4, "The number of concurrent reconciles per controller.")
 	f.DurationVar(&o.requeueDependency, "requeue-dependency", 30*time.Second, "The interval at which tenants that are not ready are reevaluated.")
 	f.BoolVar(&o.insecureAllowHTTP, "insecure-allow-http", false, "Allow TenantRepositories to read from git servers over plain http.")
+	f.StringSliceVar(&o.namespaces, "platform-namespaces", nil, "Namespaces of the platform, beside those of Kubernetes, Flux and the operators, that no tenant may have.")
 	flux := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.acl.BindFlags(flux)
 	o.artifact.BindFlags(flux)
@@ -178,11 +180,12 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 
 	if err := (&controllers.TenantRepositoryReconciler{
-		Client:            mgr.GetClient(),
-		EventRecorder:     recorder,
-		Metrics:           measured,
-		Selector:          selector,
-		InsecureAllowHTTP: o.insecureAllowHTTP,
+		Client:             mgr.GetClient(),
+		EventRecorder:      recorder,
+		Metrics:            measured,
+		Selector:           selector,
+		InsecureAllowHTTP:  o.insecureAllowHTTP,
+		PlatformNamespaces: o.namespaces,
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
 		return fmt.Errorf("cannot set up the TenantRepository controller: %w", err)
 	}
@@ -200,6 +203,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		Selector:                  selector,
 		DependencyRequeueInterval: o.requeueDependency,
 		NoCrossNamespaceRefs:      o.acl.NoCrossNamespaceRefs,
+		PlatformNamespaces:        o.namespaces,
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
 		return fmt.Errorf("cannot set up the Tenant controller: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/addresses"
 )
 
 // compute returns what no single field of a Tenant holds.
@@ -24,13 +25,15 @@ import (
 //     address
 //   - peerNames: the DNS names of peerHosts, each once, with the ports of an Istio ServiceEntry and the TCP routes of
 //     an Istio VirtualService
+//   - closedIPv4, closedIPv6: the addresses that nothing of a tenant may connect to
 //   - meshServiceAnnotations: the annotations of the gateway's Service where Istio runs it
 func compute(t *v1alpha1.Tenant) (map[string]any, error) {
 	orthanc, err := orthancJSON(t)
 	if err != nil {
 		return nil, err
 	}
-	hosts, addresses := peers(t)
+	hosts, byAddress := peers(t)
+	closedIPv4, closedIPv6 := addresses.Exceptions()
 	return map[string]any{
 		"tenant.json":    orthanc,
 		"maxConnections": strconv.Itoa(int(t.Spec.MaxConnections())),
@@ -38,11 +41,21 @@ func compute(t *v1alpha1.Tenant) (map[string]any, error) {
 		"backupPort":     backupPort(t.Spec.Postgres.Backup),
 		"modalities":     modalities(t),
 		"peerHosts":      hosts,
-		"peerAddresses":  addresses,
+		"peerAddresses":  byAddress,
 		"peerNames":      byName(hosts),
+		"closedIPv4":     texts(closedIPv4),
+		"closedIPv6":     texts(closedIPv6),
 
 		"meshServiceAnnotations": meshServiceAnnotations(t),
 	}, nil
+}
+
+func texts(list []string) []any {
+	out := make([]any, len(list))
+	for i := range list {
+		out[i] = list[i]
+	}
+	return out
 }
 
 // meshServiceAnnotations are those of the gateway's Service, of which proxies of other namespaces are not told

@@ -19,31 +19,39 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
-	"github.com/digihunch/korthweb/internal/exposure"
 )
 
-// platformNamespaces are where Flux, Istio, CloudNativePG and cert-manager are installed by their own guides,
-// and what docs/install.md asks for. Korthweb never takes over a namespace that is there, but a tenant can be
+// platformNamespaces are where Flux, Istio, CloudNativePG, cert-manager and what watches them are installed by their own
+// guides, and what docs/install.md asks for. Korthweb never takes over a namespace that is there, but a tenant can be
 // defined before they are.
-var platformNamespaces = []string{"flux-system", "istio-system", "cnpg-system", "cert-manager"}
+var platformNamespaces = []string{"default", "flux-system", "istio-system", "istio-ingress", "istio-egress", "istio-gateway",
+	"istio-ingressgateway", "istio-egressgateway", "cnpg-system", "cert-manager", "monitoring", "observability", "traefik"}
+
+// isPlatformNamespace tells whether a namespace is the platform's: one of platformNamespaces, Kubernetes' own, what is
+// named like the namespace of an operator, or one of those that the platform adds.
+func isPlatformNamespace(namespace string, added []string) bool {
+	return slices.Contains(platformNamespaces, namespace) || slices.Contains(added, namespace) ||
+		strings.HasPrefix(namespace, "kube-") || strings.HasSuffix(namespace, "-system")
+}
 
 // maxCertificateDuration is half the life of the tenant's CA, as gitops/bundles has it.
 const maxCertificateDuration = 43800 * time.Hour
 
 // CheckSpec judges what the schema of Tenant cannot say: names and keys that Kubernetes refuses in the
-// objects that are made from them, keys that belong to Korthweb or Flux, and annotations that ask for
-// what could be another tenant's. Defaults must be set.
+// objects that are made from them, keys that belong to Korthweb or Flux, hosts that are none outside of the cluster,
+// and options that Orthanc does not have or Korthweb sets. Defaults must be set. The platform's namespaces are
+// platformNamespaces and those that are given.
 // [Load] applies it; a Tenant that somebody made by hand needs it too.
-func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
+func CheckSpec(t *v1alpha1.Tenant, namespaces ...string) field.ErrorList {
 	spec := field.NewPath("spec")
 	errs := CheckCommonMetadata(t.Spec.CommonMetadata, spec.Child("commonMetadata"))
 	switch namespace := t.Spec.Namespace; {
 	case t.Namespace != "" && namespace == t.Namespace:
 		errs = append(errs, field.Invalid(spec.Child("namespace"), namespace, "must not be the namespace that the Tenant itself lives in"))
-	case slices.Contains(platformNamespaces, namespace):
-		errs = append(errs, field.Invalid(spec.Child("namespace"), namespace, "must not be a namespace of the platform: "+
-			strings.Join(platformNamespaces, ", ")+" are where Flux, Istio, CloudNativePG and cert-manager live; leave it out, or choose another"))
+	case isPlatformNamespace(namespace, namespaces):
+		errs = append(errs, field.Invalid(spec.Child("namespace"), namespace, "must not be a namespace of the platform: leave it out, or choose another"))
 	}
+	errs = append(errs, checkOwnHosts(&t.Spec, spec, namespaces)...)
 	for i, d := range t.Spec.DependsOn {
 		errs = append(errs, checkDependency(d, spec.Child("dependsOn").Index(i))...)
 	}
@@ -73,30 +81,12 @@ func CheckSpec(t *v1alpha1.Tenant) field.ErrorList {
 	for i, h := range t.Spec.Ingress.Egress.Hosts {
 		errs = append(errs, checkHost(h.Host, spec.Child("ingress", "egress", "hosts").Index(i).Child("host"))...)
 	}
-	service, at := t.Spec.Ingress.Service.Annotations, spec.Child("ingress", "service", "annotations")
-	errs = append(errs, apivalidation.ValidateAnnotations(service, at)...)
-	errs = append(errs, checkExposure(t, service, at)...)
-	if m := t.Spec.CommonMetadata; m != nil {
-		errs = append(errs, checkExposure(t, m.Annotations, spec.Child("commonMetadata", "annotations"))...)
-	}
-	return errs
+	return append(errs, apivalidation.ValidateAnnotations(t.Spec.Ingress.Service.Annotations, spec.Child("ingress", "service", "annotations"))...)
 }
 
-// checkExposure refuses annotations that ask for an address or a name that another tenant may have.
-func checkExposure(t *v1alpha1.Tenant, annotations map[string]string, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if value := annotations[key]; !exposure.Allowed(key, value, t) {
-			errs = append(errs, field.Invalid(at.Key(key), value, "may only name the tenant's own hosts and loadBalancerIP: "+
-				"ask for an address with spec.ingress.service.loadBalancerIP, or remove it"))
-		}
-	}
-	return errs
-}
-
-// CheckCommonMetadata judges labels and annotations that are put on every object: Kubernetes must
-// accept them, and those that steer what reads the objects (kustomize, Flux, Istio, selectors) are refused,
-// with those by which Korthweb knows its own. m may be nil.
+// CheckCommonMetadata judges labels and annotations that are put on every object: Kubernetes must accept them, and they
+// must be the platform's own, in no domain that Kubernetes, Korthweb or one of those who read the objects steers by.
+// m may be nil.
 func CheckCommonMetadata(m *kustomizev1.CommonMetadata, at *field.Path) field.ErrorList {
 	if m == nil {
 		return nil
@@ -104,60 +94,32 @@ func CheckCommonMetadata(m *kustomizev1.CommonMetadata, at *field.Path) field.Er
 	labels, annotations := at.Child("labels"), at.Child("annotations")
 	errs := metav1validation.ValidateLabels(m.Labels, labels)
 	errs = append(errs, apivalidation.ValidateAnnotations(m.Annotations, annotations)...)
-	errs = append(errs, checkReserved(m.Labels, labels)...)
-	return append(errs, checkReserved(m.Annotations, annotations)...)
+	errs = append(errs, checkCommonKeys(m.Labels, labels)...)
+	return append(errs, checkCommonKeys(m.Annotations, annotations)...)
 }
 
-// reservedKeys are labels and annotations that may not be put on every object, with the reason. One that
-// ends in a slash stands for all keys that begin with it. render's guard has a list of its own: a patch may
-// set some of these on an object that it names, and not on all of them.
-var reservedKeys = []struct{ key, why string }{
-	{v1alpha1.ManagedByLabel, "Korthweb sets " + v1alpha1.ManagedByLabel + " itself"},
-	{"app.kubernetes.io/name", selects},
-	{"app.kubernetes.io/instance", selects},
-	{"app.kubernetes.io/component", selects},
-	{"app.kubernetes.io/part-of", selects},
-	{"istio", selects},
-	{"config.kubernetes.io/", "keys in config.kubernetes.io steer kustomize, which can leave out every object by one of them"},
-	{"internal.config.kubernetes.io/", "keys in internal.config.kubernetes.io are kustomize's own"},
-	{"kustomize.config.k8s.io/", "keys in kustomize.config.k8s.io steer kustomize object by object"},
-	{kustomizev1.GroupVersion.Group + "/", "keys in " + kustomizev1.GroupVersion.Group + " steer Flux object by object"},
-	{"helm.toolkit.fluxcd.io/", "keys in helm.toolkit.fluxcd.io steer Flux object by object"},
-	{"reconcile.fluxcd.io/", "keys in reconcile.fluxcd.io are requests to Flux, made object by object"},
-	{"source.toolkit.fluxcd.io/", "keys in source.toolkit.fluxcd.io steer Flux object by object"},
-	{"networking.istio.io/exportTo", "who may see a Service is Korthweb's to say"},
-	{"istio.io/", injects},
-	{"istio-injection", injects},
-	{"sidecar.istio.io/", injects},
-	{"pod-security.kubernetes.io/", "what pods may do in a namespace is for the platform's administrator to say"},
-}
+var (
+	// steeringDomains are those whose keys do something where they stand, with all domains below them. Keys without a
+	// domain are a user's own, by Kubernetes' convention; selectorKeys are those that selectors of the bundle use
+	// all the same.
+	steeringDomains = []string{"kubernetes.io", "k8s.io", "istio.io", "fluxcd.io", "cnpg.io", "cert-manager.io", strings.TrimSuffix(v1alpha1.LabelPrefix, "/")}
+	selectorKeys    = []string{"app", "istio", "istio-injection"}
 
-const (
-	selects = "Services, Deployments and Gateways find their pods by this label"
-	injects = "Istio decides by it which pods get its proxy"
+	// harmlessKeys are in one of steeringDomains, and may be on every object.
+	harmlessKeys = []string{"app.kubernetes.io/version", v1alpha1.ShardingLabel}
 )
 
-func checkReserved(keys map[string]string, at *field.Path) field.ErrorList {
+func checkCommonKeys(keys map[string]string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if why := reserved(key); why != "" {
-			errs = append(errs, field.Forbidden(at.Key(key), why+": remove it"))
+		domain, _, found := strings.Cut(key, "/")
+		steers := slices.ContainsFunc(steeringDomains, func(d string) bool { return domain == d || strings.HasSuffix(domain, "."+d) })
+		if (found && steers || slices.Contains(selectorKeys, key)) && !slices.Contains(harmlessKeys, key) {
+			errs = append(errs, field.Forbidden(at.Key(key), "tells Kubernetes, Flux, Istio or Korthweb what to do with an object, so it may not be on every one: "+
+				"use a key without a domain, or in one of your own"))
 		}
 	}
 	return errs
-}
-
-// reserved says why a key may not be put on every object, or "".
-func reserved(key string) string {
-	if isOwnKey(key) {
-		return fmt.Sprintf("keys in %s are Korthweb's own", strings.TrimSuffix(v1alpha1.LabelPrefix, "/"))
-	}
-	for _, r := range reservedKeys {
-		if key == r.key || strings.HasSuffix(r.key, "/") && strings.HasPrefix(key, r.key) {
-			return r.why
-		}
-	}
-	return ""
 }
 
 // writtenSecrets are the Secrets of a tenant's namespace that cert-manager, the database's operator and Korthweb write:

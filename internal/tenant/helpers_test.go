@@ -33,7 +33,7 @@ orthanc:
   plugins: [dicom-web, ohif]
   storage: {type: Volume, size: 500Gi, className: fast, accessMode: ReadWriteMany}
   usersSecretRef: {name: users}
-  config: {StableAge: 60, DicomWeb: {PublicRoot: /dicom-web/}}
+  config: {StableAge: 60, DicomWeb: {StudiesMetadata: MainDicomTags}}
 postgres:
   provider: CloudNativePG
   instances: 3

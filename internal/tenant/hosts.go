@@ -3,52 +3,100 @@
 package tenant
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
 
+	"golang.org/x/net/publicsuffix"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/addresses"
 )
 
-// metadata are where clouds serve a machine's credentials to whoever asks, beside the link-local addresses: AWS over
-// IPv6, Azure and Alibaba.
-var metadata = []netip.Prefix{
-	netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("168.63.129.16/32"), netip.MustParsePrefix("100.100.100.200/32"),
+// privateDomains are top-level domains of hospitals' own networks that the public DNS does not have, and those of
+// examples. A cluster has no Services in them.
+var privateDomains = []string{"corp", "example", "home", "intern", "intra", "intranet", "lan", "loc", "local", "priv", "private"}
+
+// letters is what a top-level domain looks like. No number is one: the C library takes 127.1 and 0x7f000001 for addresses.
+// Nor is a name with a dash, such as bhs-orthweb, but for a name of another script.
+var letters = regexp.MustCompile(`^([a-z]+|xn--[-a-z0-9]+)$`)
+
+// checkHost judges the DNS name or IP address of another machine, outside of the cluster.
+func checkHost(host string, at *field.Path) field.ErrorList {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if is := addresses.Closed(ip); is != "" {
+			return field.ErrorList{field.Invalid(at, host, "is "+is+": name the other machine")}
+		}
+		return nil
+	}
+	if errs := checkName(host, at, nil); len(errs) > 0 {
+		return errs
+	}
+	// A pod completes a name before it asks the public DNS, so postgres.monitoring is a Service where the last label is
+	// the name of a namespace.
+	top := lastLabel(host)
+	_, public := publicsuffix.PublicSuffix("x.x." + top)
+	if !public && !slices.Contains(privateDomains, top) {
+		return field.ErrorList{field.Invalid(at, host, fmt.Sprintf(
+			"must be outside of the cluster, and %q is no top-level domain (nor one of the private ones %s): name the machine in full, or by its IP address",
+			top, strings.Join(privateDomains, ", ")))}
+	}
+	return nil
+}
+
+// checkName judges a DNS name, which may not be one inside the cluster, or of a namespace of the platform.
+func checkName(host string, at *field.Path, namespaces []string) field.ErrorList {
+	host = strings.ToLower(host)
+	labels := strings.Split(host, ".")
+	top := lastLabel(host)
+	switch {
+	case top == "localhost":
+		return field.ErrorList{field.Invalid(at, host, "is the pod itself: name the other machine")}
+	case len(validation.IsDNS1123Subdomain(host)) > 0 || number.MatchString(top):
+		return field.ErrorList{field.Invalid(at, host, "must be an IP address or a DNS name whose last label is no number, without a port or a dot at its end")}
+	case len(labels) < 2:
+		return field.ErrorList{field.Invalid(at, host, "is a name inside the cluster, as it has one label: write it in full, such as "+host+".example.com")}
+	case !letters.MatchString(top), insideCluster(labels), isPlatformNamespace(top, namespaces):
+		return field.ErrorList{field.Invalid(at, host, "is a name inside the cluster: name a host outside of it")}
+	}
+	return nil
 }
 
 // number is a last label by which the C library takes a name for an IPv4 address, such as 127.1 or 0x7f000001.
 var number = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
 
-// checkHost judges the DNS name or IP address of another machine. It refuses those of the pod itself, and the addresses
-// where clouds serve credentials.
-func checkHost(host string, at *field.Path) field.ErrorList {
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return checkName(host, at)
-	}
-	ip = ip.Unmap()
-	if ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.Zone() != "" {
-		return field.ErrorList{field.Invalid(at, host, "is a loopback, link-local, multicast or unspecified address: name the other machine")}
-	}
-	if slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(ip) }) {
-		return field.ErrorList{field.Invalid(at, host, "is where a cloud serves the machine's credentials: name the other machine")}
-	}
-	return nil
+func lastLabel(host string) string {
+	host = strings.ToLower(host)
+	return host[strings.LastIndex(host, ".")+1:]
 }
 
-func checkName(host string, at *field.Path) field.ErrorList {
-	host = strings.ToLower(host)
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return field.ErrorList{field.Invalid(at, host, "is the pod itself: name the other machine")}
+// insideCluster tells whether a name is one that the cluster's DNS answers, whatever the cluster's domain is
+// (https://github.com/kubernetes/dns/blob/master/docs/specification.md), or one of a cloud's own network.
+func insideCluster(labels []string) bool {
+	n := len(labels)
+	switch {
+	case labels[n-1] == "svc", labels[n-1] == "internal", labels[n-1] == "local" && labels[n-2] == "cluster":
+		return true
+	case n > 3:
+		return slices.Contains(labels[2:], "svc") || slices.Contains(labels[2:], "pod")
 	}
-	if len(validation.IsDNS1123Subdomain(host)) > 0 || number.MatchString(host[strings.LastIndex(host, ".")+1:]) {
-		return field.ErrorList{field.Invalid(at, host, "must be an IP address or a DNS name whose last label is no number, without a port")}
+	return false
+}
+
+// checkOwnHosts judges the names that a tenant is reached by.
+func checkOwnHosts(s *v1alpha1.TenantSpec, at *field.Path, namespaces []string) field.ErrorList {
+	errs := checkName(s.Domain, at.Child("domain"), namespaces)
+	if web := string(s.Ingress.Web.Host); web != s.Domain {
+		errs = append(errs, checkName(web, at.Child("ingress", "web", "host"), namespaces)...)
 	}
-	return nil
+	if dicom := string(s.Ingress.DICOM.Host); !strings.HasSuffix(dicom, "."+s.Domain) {
+		errs = append(errs, checkName(dicom, at.Child("ingress", "dicom", "host"), namespaces)...)
+	}
+	return errs
 }
 
 // checkEndpoint judges the https URL of a service.

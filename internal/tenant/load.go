@@ -46,6 +46,9 @@ type Options struct {
 	// CommonMetadata of the TenantRepository. A tenant's own keys are put over it.
 	CommonMetadata *kustomizev1.CommonMetadata
 
+	// PlatformNamespaces are namespaces of the platform beside those that Korthweb knows. They are no tenant's.
+	PlatformNamespaces []string
+
 	// Held are the tenants that exist, those of other repositories and hand-made ones included. What
 	// they claim is theirs; see [Conflicts].
 	Held []v1alpha1.Tenant

@@ -260,9 +260,9 @@ func TestLoadFiles(t *testing.T) {
 			name: "common metadata", files: files{"tenants/x.yaml": simple("x", "commonMetadata:", "  labels:", "    korthweb.digihunch.com/tenant: z", "    app.kubernetes.io/managed-by: me", "    ok: 'a b'", "  annotations:", "    kustomize.toolkit.fluxcd.io/prune: disabled")},
 			problems: []problem{
 				{"tenants/x.yaml:8", "x", "spec.commonMetadata.labels", invalid, "a valid label must be"},
-				{"tenants/x.yaml:9", "x", "spec.commonMetadata.labels[korthweb.digihunch.com/tenant]", invalid, "Korthweb's own"},
-				{"tenants/x.yaml:10", "x", "spec.commonMetadata.labels[app.kubernetes.io/managed-by]", invalid, "itself"},
-				{"tenants/x.yaml:13", "x", "spec.commonMetadata.annotations[kustomize.toolkit.fluxcd.io/prune]", invalid, "steer Flux"},
+				{"tenants/x.yaml:9", "x", "spec.commonMetadata.labels[korthweb.digihunch.com/tenant]", invalid, "one of your own"},
+				{"tenants/x.yaml:10", "x", "spec.commonMetadata.labels[app.kubernetes.io/managed-by]", invalid, "one of your own"},
+				{"tenants/x.yaml:13", "x", "spec.commonMetadata.annotations[kustomize.toolkit.fluxcd.io/prune]", invalid, "one of your own"},
 			},
 		},
 		{

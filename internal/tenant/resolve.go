@@ -35,6 +35,9 @@ func (l *loader) resolve(doc *document) *candidate {
 	reserved := l.reportReserved(doc, class)
 	errs := l.checkEnvelope(doc)
 	errs = append(errs, unknownFields(doc.root.get("spec"), schemas().tenant.structural.Properties["spec"], field.NewPath("spec"))...)
+	if config := doc.root.get("spec").get("orthanc").get("config"); config != nil && !l.opts.Rules.opensConfig {
+		errs = append(errs, FacilityConfig(config.value(), field.NewPath("spec", "orthanc", "config"))...)
+	}
 	if err != nil {
 		errs = append(errs, err)
 	}
@@ -240,7 +243,7 @@ func (l *loader) unchanged(t *v1alpha1.Tenant) bool {
 
 // check gives the verdict that no schema can give, and that of the platform's rules.
 func (l *loader) check(t *v1alpha1.Tenant) field.ErrorList {
-	errs := CheckSpec(t)
+	errs := CheckSpec(t, l.opts.PlatformNamespaces...)
 	return append(errs, without(l.opts.Rules.checkRules(t), errs)...)
 }
 

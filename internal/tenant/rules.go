@@ -48,11 +48,16 @@ var defaultServiceAnnotations = []string{
 	"networking.gke.io/load-balancer-type",
 }
 
+// configField is allowed to facilities for the options of facilityOptions. A platform that names it in facilityFields.allow
+// opens it to what a class may set.
+const configField = "spec.orthanc.config"
+
 // Rules are what a platform says of the definitions of one TenantRepository.
 type Rules struct {
 	fields             *access
 	domains            []string // "" for any
 	serviceAnnotations map[string]bool
+	opensConfig        bool // to all options of Orthanc that a class may set
 }
 
 // defaultRules are those of a TenantRepository that says nothing.
@@ -66,7 +71,11 @@ func defaultRules() *Rules {
 func NewRules(spec *v1alpha1.TenantRepositorySpec) (*Rules, field.ErrorList) {
 	at := field.NewPath("spec")
 	fields, errs := amend(spec.FacilityFields, at.Child("facilityFields"))
-	r := &Rules{fields: fields, serviceAnnotations: map[string]bool{}}
+	r := &Rules{
+		fields:             fields,
+		serviceAnnotations: map[string]bool{},
+		opensConfig:        slices.Contains(spec.FacilityFields.Allow, configField),
+	}
 	for _, domain := range spec.Domains {
 		r.domains = append(r.domains, strings.ToLower(strings.TrimSuffix(string(domain), ".")))
 	}
