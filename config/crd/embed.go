@@ -11,5 +11,8 @@ import "embed"
 //go:embed bases/*.yaml
 var Bases embed.FS
 
+// TenantRepositoryFile is the path of TenantRepository's CustomResourceDefinition in Bases.
+const TenantRepositoryFile = "bases/korthweb.digihunch.com_tenantrepositories.yaml"
+
 // TenantFile is the path of Tenant's CustomResourceDefinition in Bases.
 const TenantFile = "bases/korthweb.digihunch.com_tenants.yaml"

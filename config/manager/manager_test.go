@@ -47,28 +47,33 @@ func build(g *WithT, dir string) *manifests {
 	return m
 }
 
-// shard is the overlay of a second instance, as docs/install.md has it.
-func shard(t *testing.T) string {
+// overlay writes a kustomization on this directory, and returns its own.
+func overlay(t *testing.T, kustomization string) string {
 	t.Helper()
 	g := NewWithT(t)
-	root, err := filepath.Abs("../..")
-	g.Expect(err).NotTo(HaveOccurred())
-	doc, err := os.ReadFile(filepath.Join(root, "docs", "install.md"))
-	g.Expect(err).NotTo(HaveOccurred())
-	_, rest, found := strings.Cut(string(doc), "# config/shard1/kustomization.yaml\n")
-	g.Expect(found).To(BeTrue())
-	overlay, _, found := strings.Cut(rest, "```")
-	g.Expect(found).To(BeTrue())
 	dir := t.TempDir()
 	g.Expect(os.CopyFS(filepath.Join(dir, "manager"), os.DirFS("."))).To(Succeed())
-	g.Expect(os.Mkdir(filepath.Join(dir, "shard1"), 0o755)).To(Succeed())
-	g.Expect(os.WriteFile(filepath.Join(dir, "shard1", "kustomization.yaml"), []byte(overlay), 0o644)).To(Succeed())
-	return filepath.Join(dir, "shard1")
+	g.Expect(os.Mkdir(filepath.Join(dir, "overlay"), 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(dir, "overlay", "kustomization.yaml"), []byte(kustomization), 0o644)).To(Succeed())
+	return filepath.Join(dir, "overlay")
+}
+
+// documented returns the example of docs/install.md that begins with a text, to its end.
+func documented(t *testing.T, beginning string) string {
+	t.Helper()
+	g := NewWithT(t)
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "install.md"))
+	g.Expect(err).NotTo(HaveOccurred())
+	_, rest, found := strings.Cut(string(doc), beginning)
+	g.Expect(found).To(BeTrue(), beginning)
+	example, _, found := strings.Cut(beginning+rest, "```")
+	g.Expect(found).To(BeTrue())
+	return example
 }
 
 // An instance, and one beside it, are reached by kustomize-controller and Prometheus, and by no other pod.
 func TestNetworkPolicy(t *testing.T) {
-	for name, dir := range map[string]string{"config/manager": ".", "a shard": shard(t)} {
+	for name, dir := range map[string]string{"config/manager": ".", "a shard": overlay(t, documented(t, "# config/shard1/kustomization.yaml\n"))} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			m := build(g, dir)
@@ -122,4 +127,11 @@ func TestDeployment(t *testing.T) {
 		g.Expect(arg).NotTo(Or(HavePrefix("--watch-all-namespaces"), HavePrefix("--insecure-"), HavePrefix("--pprof-addr")),
 			"what loosens a default is the platform's decision")
 	}
+}
+
+func TestNetworkPolicyOfAnotherPrometheus(t *testing.T) {
+	g := NewWithT(t)
+	patches := documented(t, "  patches:\n    - target:\n        kind: NetworkPolicy\n")
+	dir := overlay(t, "resources: [../manager]\n"+strings.ReplaceAll("\n"+patches, "\n  ", "\n"))
+	g.Expect(build(g, dir).policy.Spec.Ingress[1].From[0].NamespaceSelector.MatchLabels).To(Equal(map[string]string{corev1.LabelMetadataName: "observability"}))
 }

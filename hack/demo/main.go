@@ -173,15 +173,15 @@ Ctrl-C here stops everything and removes it.
 // seedFiles returns the sample tenants, whose classes install from the local registry, and their names.
 func seedFiles(charts *stack.ChartRegistry) (_ fs.FS, tenants []string, err error) {
 	seed := fstest.MapFS{}
-	var paths []string
-	for _, pattern := range []string{"tenants/*.yaml", "tenants/classes/*.yaml"} {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, nil, err
-		}
-		paths = append(paths, found...)
+	paths, err := filepath.Glob("tenants/*.yaml")
+	if err != nil {
+		return nil, nil, err
 	}
-	for _, path := range paths {
+	classes, err := filepath.Glob("tenants/classes/*.yaml")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, path := range append(paths, classes...) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, nil, err

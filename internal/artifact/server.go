@@ -56,7 +56,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("artifact server: %w", err), listener.Close())
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	server := &http.Server{
 		Handler:           &handler{root: root},
 		ReadHeaderTimeout: 5 * time.Second,

@@ -46,10 +46,10 @@ Orthanc deployment and hands it to Flux.`,
 	case errors.Is(err, errProblems):
 		return 1
 	case !started:
-		fmt.Fprintf(stderr, "korthweb: %v\nSee 'korthweb --help'.\n", err)
+		fmt.Fprintf(stderr, "korthweb: %s\nSee 'korthweb --help'.\n", harmlessLines(err.Error()))
 		return 2
 	}
-	fmt.Fprintf(stderr, "korthweb: %v\n", err)
+	fmt.Fprintf(stderr, "korthweb: %s\n", harmless(err.Error()))
 	return 1
 }
 

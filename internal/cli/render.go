@@ -3,10 +3,12 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,41 +25,50 @@ type renderOptions struct {
 	tenant    string
 	outputDir string
 	namespace string
+	scope     scope
 }
 
 func renderCommand() *cobra.Command {
 	o := &renderOptions{}
+	from := &o.scope
 	cmd := &cobra.Command{
-		Use:   "render PATH",
+		Use:   "render [PATH]",
 		Short: "Print what would be applied for the tenants of a path",
 		Long: `Print what would be applied for each tenant under a path, as YAML in the order in which it is applied:
 what Korthweb itself emits, then the dependency layer, then the application layer. The generated
 credentials are left out. With -o, write the files of each tenant's bundle instead, as Flux gets them.
 
-Nothing is printed for a tenant with a problem; the exit code is then 1.`,
+Nothing is printed for a tenant with a problem; the exit code is then 1. Paths, --root and --repository are as
+for korthweb validate.`,
 		Example: `  # Everything for one tenant
   korthweb render tenants --tenant bhs
 
   # The bundles as files, to compare two versions
   korthweb render tenants -o /tmp/before`,
-		Args: cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if from.repository != "" {
+				return cobra.MaximumNArgs(1)(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return o.run(args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.tenant, "tenant", "", "Render this tenant only.")
 	f.StringVarP(&o.outputDir, "output-dir", "o", "", "Write the bundles' files into this directory.")
 	f.StringVarP(&o.namespace, "namespace", "n", "flux-system", "The platform namespace.")
+	from.addFlags(cmd)
 	return cmd
 }
 
-func (o *renderOptions) run(path string, stdout, stderr io.Writer) error {
+func (o *renderOptions) run(paths []string, stdout, stderr io.Writer) error {
 	renderer, err := render.New(bundles.FS)
 	if err != nil {
 		return err
 	}
-	loaded, err := loadAll("", []string{path}, renderer)
+	loaded, err := o.scope.loadAll(paths, renderer)
 	if err != nil {
 		return err
 	}
@@ -90,7 +101,7 @@ func (o *renderOptions) run(path string, stdout, stderr io.Writer) error {
 		}
 	}
 	if o.tenant != "" && !found && !failed {
-		return fmt.Errorf("no tenant %s is defined under %s", o.tenant, path)
+		return fmt.Errorf("no tenant %s is defined under %s", o.tenant, cmp.Or(strings.Join(paths, ""), o.scope.repository))
 	}
 	if failed {
 		return errProblems

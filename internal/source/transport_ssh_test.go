@@ -35,7 +35,7 @@ func startRudeSSH(t *testing.T, talk func(io.ReadWriter)) (address string, secre
 	config.AddHostKey(key)
 
 	serve := func(conn net.Conn) {
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		_, channels, requests, err := gossh.NewServerConn(conn, config)
 		if err != nil {
 			return

@@ -129,7 +129,7 @@ func TestFetchBoundsEveryResponse(t *testing.T) {
 					return
 				}
 			}
-		}, 60 * mib, 20 * mib, "sends more than 8388608 bytes of references, the limit is 8388608 bytes; delete branches and tags that nobody needs"},
+		}, 100 * mib, 20 * mib, "sends more than 8388608 bytes of references, the limit is 8388608 bytes; delete branches and tags that nobody needs"},
 		"one reference again and again": {func(w http.ResponseWriter, _ *http.Request) {
 			greet(w)
 			flood(w, packets(hash+" refs/heads/main\n"))

@@ -5,6 +5,8 @@ package tenant_test
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -214,6 +216,43 @@ func TestFacilityMaySet(t *testing.T) {
 			NewWithT(t).Expect(reasons(r)).NotTo(ContainElement(reserved))
 		})
 	}
+}
+
+// rows are the fields of a table that says who may set them: those all of whose parts have one mark, and no part of
+// another row.
+func rows() []string {
+	all := specFields()
+	var out []string
+	whole := ""
+	for _, f := range all {
+		if strings.Contains(f.path, "(") || whole != "" && strings.HasPrefix(f.path, whole) {
+			continue
+		}
+		below := func(other apiField) bool {
+			return strings.HasPrefix(other.path, f.path+".") && !strings.Contains(other.path, "(") && other.tag != f.tag
+		}
+		if slices.ContainsFunc(all, below) {
+			continue
+		}
+		whole = f.path + "."
+		may := "yes"
+		if f.tag == "reserved" {
+			may = "no"
+		}
+		out = append(out, fmt.Sprintf("| `%s` | %s |", strings.TrimPrefix(f.path, "spec."), may))
+	}
+	return append(out, "| `metadata.labels`, `metadata.annotations` | no |")
+}
+
+// TestDocumentedFields holds that the documentation says of every field whether a facility may set it.
+func TestDocumentedFields(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "spec", "v1alpha1", "tenants.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(data), "| field | a facility's own file may set it |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	NewWithT(t).Expect(strings.Split(table, "\n")).To(Equal(rows()), "write:\n%s", strings.Join(rows(), "\n"))
 }
 
 // loadDefault loads with the rules of a TenantRepository that says nothing.

@@ -90,6 +90,9 @@ func (l *loader) list(root string) ([]string, error) {
 		case !d.Type().IsRegular():
 			l.unread(name, "is not a regular file (a submodule, perhaps), which is not followed: put the files themselves here")
 			return nil
+		case isYAML(strings.ToLower(name)) && !isYAML(name):
+			l.malformed(name, 0, "is not read: give it the extension "+strings.ToLower(path.Ext(name)))
+			return nil
 		case !isYAML(name):
 			return nil
 		case len(files) == maxFiles:
@@ -101,7 +104,7 @@ func (l *loader) list(root string) ([]string, error) {
 	})
 	if left > 0 {
 		l.unread(root, fmt.Sprintf("holds %d YAML files, and only the first %d in order of their paths are read: "+
-			"put several tenants in a file, or use several TenantRepositories", len(files)+left, maxFiles))
+			"use several TenantRepositories", len(files)+left, maxFiles))
 	}
 	return files, err
 }
@@ -111,8 +114,7 @@ func isYAML(name string) bool {
 	return ext == ".yaml" || ext == ".yml"
 }
 
-// read returns the documents of a file. A file with a mistake in its YAML defines nothing, not even
-// in the documents before that: what is half written is not taken.
+// read returns the documents of a file.
 func (l *loader) read(name string) []document {
 	data, err := l.content(name)
 	if err != nil {
@@ -120,6 +122,12 @@ func (l *loader) read(name string) []document {
 		return nil
 	}
 	l.noteMentions(name, data)
+	return l.parse(name, data)
+}
+
+// parse returns the documents of a file's text. A file with a mistake in its YAML defines nothing, not even
+// in the documents before that: what is half written is not taken.
+func (l *loader) parse(name string, data []byte) []document {
 	if line, message := checkText(data); message != "" {
 		l.malformed(name, line, message)
 		return nil

@@ -44,10 +44,10 @@ func (l *loader) resolve(doc *document) *candidate {
 	object := merged(doc, class)
 	tenant := &v1alpha1.Tenant{}
 	convertErr := runtime.DefaultUnstructuredConverter.FromUnstructured(object, tenant)
-	sound := func() bool { return len(errs) == 0 && len(doc.findings) == 0 && !reserved }
+	sound := func() bool { return len(errs) == 0 && len(doc.findings) == 0 }
 	if sound() && convertErr == nil {
 		l.complete(tenant, class)
-		if l.unchanged(tenant) {
+		if !reserved && l.unchanged(tenant) {
 			errs = l.check(tenant)
 			if len(errs) == 0 {
 				return &candidate{doc: doc, class: class, tenant: tenant}
@@ -66,7 +66,7 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
 	l.reportErrors(doc, class, doc.name(), errs)
-	if !sound() {
+	if reserved || !sound() {
 		return nil
 	}
 	return &candidate{doc: doc, class: class, tenant: tenant}

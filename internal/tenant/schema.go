@@ -27,16 +27,19 @@ type schema struct {
 // schemas of a whole Tenant, and of the spec of a TenantClass. Compiling the CEL rules takes tens of
 // milliseconds, so it happens once, on first use.
 var schemas = sync.OnceValue(func() (s struct{ tenant, class schema }) {
-	props := tenantProps()
+	props := readProps(crd.TenantFile)
 	s.tenant = newSchema(props, true)
 	s.class = newSchema(classProps(props), false)
 	return s
 })
 
-// tenantProps returns the schema of Tenant in the embedded CustomResourceDefinition. That it is there
+// repositorySchema is that of a TenantRepository.
+var repositorySchema = sync.OnceValue(func() schema { return newSchema(readProps(crd.TenantRepositoryFile), true) })
+
+// readProps returns the schema of a kind in its embedded CustomResourceDefinition. That it is there
 // and sound is a property of the binary, so anything else is a panic.
-func tenantProps() *apiextensions.JSONSchemaProps {
-	data, err := crd.Bases.ReadFile(crd.TenantFile)
+func readProps(file string) *apiextensions.JSONSchemaProps {
+	data, err := crd.Bases.ReadFile(file)
 	if err != nil {
 		panic(fmt.Sprintf("embedded CustomResourceDefinition: %v", err))
 	}
