@@ -8,10 +8,15 @@ package controllers
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/runtime/conditions"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,6 +36,8 @@ type reconciled interface {
 // patchStatus writes what changed in obj's status since before, in one request: whoever sees Ready=True
 // sees the revisions that it speaks of. (Flux's patch helper writes conditions in a request of their own.)
 // Where nothing changed it writes nothing.
+//
+// A Tenant's conditions are those of two controllers: of the list, each applies only its own.
 func patchStatus(ctx context.Context, c client.Client, before, obj reconciled) error {
 	if v, ok := meta.ReconcileAnnotationValue(obj.GetAnnotations()); ok {
 		obj.SetLastHandledReconcileAt(v)
@@ -46,11 +53,34 @@ func patchStatus(ctx context.Context, c client.Client, before, obj reconciled) e
 	if data, err := patch.Data(obj); err != nil || string(data) == "{}" {
 		return err
 	}
-	err := c.Status().Patch(ctx, obj, patch, client.FieldOwner(v1alpha1.FieldManager))
+	var err error
+	if t, ok := obj.(*v1alpha1.Tenant); ok {
+		status := t.Status.DeepCopy()
+		status.Conditions = slices.DeleteFunc(status.Conditions, func(c metav1.Condition) bool { return c.Type == v1alpha1.DefinitionAcceptedCondition })
+		err = applyStatus(ctx, c, t, status, v1alpha1.FieldManager)
+	} else {
+		err = c.Status().Patch(ctx, obj, patch, client.FieldOwner(v1alpha1.FieldManager))
+	}
 	if !obj.GetDeletionTimestamp().IsZero() {
 		err = client.IgnoreNotFound(err)
 	}
 	return err
+}
+
+// applyStatus applies status to a Tenant as one of its field managers. What the manager applied before and does not any
+// more is taken out; what is another's stays.
+func applyStatus(ctx context.Context, c client.Client, t *v1alpha1.Tenant, status *v1alpha1.TenantStatus, manager string) error {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(status)
+	if err != nil {
+		return fmt.Errorf("cannot convert the status of Tenant %s/%s: %w", t.Namespace, t.Name, err)
+	}
+	config := &unstructured.Unstructured{Object: map[string]any{"status": content}}
+	config.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.TenantKind))
+	config.SetNamespace(t.Namespace)
+	config.SetName(t.Name)
+	// The apiserver refuses to apply to another object of that name.
+	config.SetUID(t.UID)
+	return c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(config), client.FieldOwner(manager), client.ForceOwnership)
 }
 
 // markFailed says that obj is not ready and that it is retried.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apiacl "github.com/fluxcd/pkg/apis/acl"
@@ -15,6 +16,7 @@ import (
 	runtimeCtrl "github.com/fluxcd/pkg/runtime/controller"
 	"github.com/fluxcd/pkg/runtime/jitter"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/record"
@@ -41,10 +43,14 @@ type TenantReconciler struct {
 	record.EventRecorder
 	runtimeCtrl.Metrics
 
-	// Renderer, Publisher and Applier are the steps of the job.
+	// Renderer, Publisher, History and Applier are the steps of the job.
 	Renderer  *render.Renderer
 	Publisher *artifact.Publisher
+	History   *artifact.History
 	Applier   *emit.Applier
+
+	// Uncached reads past the cache, before anything is concluded from a Tenant's absence.
+	Uncached client.Reader
 
 	// Selector chooses the Tenants of this instance, by label; all of them where nil.
 	Selector labels.Selector
@@ -61,6 +67,11 @@ type TenantReconciler struct {
 
 	sweeping sync.Mutex
 	swept    bool
+
+	// uid of the CustomResourceDefinition of Tenants, as it was last looked at.
+	uid atomic.Value
+	// unserved is until when it is known that there is none, as a time.Time.
+	unserved atomic.Value
 }
 
 // +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants/status,verbs=get;update;patch
@@ -79,23 +90,27 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 	start := time.Now()
 
 	if err := r.sweepOnce(ctx); err != nil {
-		return ctrl.Result{}, fmt.Errorf("cannot tidy the artifact storage: %w", err)
+		return ctrl.Result{}, fmt.Errorf("cannot begin with what is there: %w", err)
 	}
 
 	obj := &v1alpha1.Tenant{}
 	if err := r.Get(ctx, req.NamespacedName, obj); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		if apierrors.IsNotFound(err) {
+			return r.absent(ctx, req.NamespacedName)
+		}
+		return ctrl.Result{}, err
 	}
 	if r.Selector != nil && !r.Selector.Matches(labels.Set(obj.Labels)) {
 		return ctrl.Result{}, nil
 	}
 
-	// The finalizer is there before anything that it has to clean up.
-	if obj.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(obj, v1alpha1.Finalizer) {
-		before := obj.DeepCopy()
-		controllerutil.AddFinalizer(obj, v1alpha1.Finalizer)
-		if err := r.patchFinalizers(ctx, before, obj); err != nil {
-			return ctrl.Result{}, err
+	// Only a Tenant that is marked for removal has the finalizer: without the mark nothing is taken down.
+	if obj.Annotations[v1alpha1.RemoveAnnotation] == "" {
+		if controllerutil.ContainsFinalizer(obj, v1alpha1.Finalizer) {
+			return ctrl.Result{}, r.dropFinalizer(ctx, obj)
+		}
+		if !obj.DeletionTimestamp.IsZero() {
+			return ctrl.Result{}, nil
 		}
 	}
 
@@ -122,48 +137,55 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 
 	// Suspended, Flux is told to change nothing, and bundle and status stay what they are.
 	if obj.Spec.Suspend {
-		if err := r.Applier.Suspend(ctx, resolved); err != nil {
-			return ctrl.Result{}, fmt.Errorf("cannot suspend the layers: %w", err)
-		}
-		return ctrl.Result{}, nil
+		return r.suspend(ctx, obj, resolved)
 	}
 
 	// Refuse what no retry can mend.
 	if err := r.validate(resolved); err != nil {
-		markStalled(obj, err.reason, err)
-		return ctrl.Result{}, nil
+		return r.refuse(ctx, obj, err.reason, err)
 	}
 	if conflict, err := r.conflict(ctx, resolved); err != nil {
 		return ctrl.Result{}, err
 	} else if conflict != "" {
-		markStalled(obj, v1alpha1.ConflictReason, errors.New(conflict))
-		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
+		_, err := r.refuse(ctx, obj, v1alpha1.ConflictReason, errors.New(conflict))
+		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, err
 	}
 	bundle, err := r.Renderer.Render(resolved)
 	if err != nil {
-		var invalid *render.Error
-		if errors.As(err, &invalid) {
-			markStalled(obj, v1alpha1.InvalidDefinitionReason, err)
-		} else {
-			markStalled(obj, v1alpha1.RenderFailedReason, err)
+		reason := v1alpha1.RenderFailedReason
+		if e := new(render.Error); errors.As(err, &e) {
+			reason = v1alpha1.InvalidDefinitionReason
 		}
-		return ctrl.Result{}, nil
+		return r.refuse(ctx, obj, reason, err)
 	}
 
 	// Publish the bundle, then hand it to Flux.
 	files, err := bundle.Files()
 	if err != nil {
-		markStalled(obj, v1alpha1.RenderFailedReason, err)
-		return ctrl.Result{}, nil
+		return r.refuse(ctx, obj, v1alpha1.RenderFailedReason, err)
+	}
+	if resolved.Status.Artifact, err = r.announced(ctx, obj); err != nil {
+		return ctrl.Result{}, err
 	}
 	published, err := r.Publisher.Publish(ctx, resolved, archiveFiles(files), obj.Annotations[v1alpha1.RevisionAnnotation])
 	if err != nil {
 		markFailed(obj, v1alpha1.PublishFailedReason, err)
 		return ctrl.Result{}, err
 	}
+	state := artifact.NewState(obj, published)
+	if err := r.keep(ctx, obj, state, published); tooLarge(err) {
+		return r.refuse(ctx, obj, v1alpha1.PublishFailedReason, err)
+	} else if err != nil {
+		markFailed(obj, v1alpha1.PublishFailedReason, err)
+		return ctrl.Result{}, err
+	}
 	emitted, err := r.Applier.Apply(ctx, resolved, published)
 	if err != nil {
-		return r.emitFailed(obj, err)
+		return r.emitFailed(ctx, obj, state, err)
+	}
+	if err := r.History.Prune(ctx, client.ObjectKeyFromObject(obj), state, published.Digest); err != nil {
+		markFailed(obj, v1alpha1.PublishFailedReason, err)
+		return ctrl.Result{}, err
 	}
 	if obj.Status.LastAttemptedRevision != published.Revision {
 		recordEvent(ctx, r.EventRecorder, obj, published.Revision, corev1.EventTypeNormal, "Published",
@@ -211,9 +233,17 @@ func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
 }
 
 // emitFailed says why the emitted objects could not be written and when that is tried again.
-func (r *TenantReconciler) emitFailed(obj *v1alpha1.Tenant, err error) (ctrl.Result, error) {
+// Flux may have been told of an earlier bundle only: that is kept where it fetches it from.
+func (r *TenantReconciler) emitFailed(ctx context.Context, obj *v1alpha1.Tenant, state *artifact.State, err error) (ctrl.Result, error) {
 	reason := emit.Reason(err)
 	markFailed(obj, reason, err)
+	if a := obj.Status.Artifact; a != nil && a.Digest != state.Artifact.Digest {
+		_, _, _, restoreErr := r.restoreArchive(ctx, obj)
+		pruneErr := r.History.Prune(ctx, client.ObjectKeyFromObject(obj), state, a.Digest)
+		if err := errors.Join(restoreErr, pruneErr); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
 	if reason == v1alpha1.EmitFailedReason {
 		return ctrl.Result{}, err
 	}

@@ -15,8 +15,9 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// finalize takes a tenant down in the order in which nothing is needed any more. What acts for the
-// tenant stays until Flux has pruned; the Tenant stays until all of it is done.
+// finalize takes a marked tenant down in the order in which nothing is needed any more. What acts for the
+// tenant stays until Flux has pruned; what could put it back goes when nothing is left; the Tenant stays until all of it
+// is done.
 func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (ctrl.Result, error) {
 	if !controllerutil.ContainsFinalizer(obj, v1alpha1.Finalizer) {
 		return ctrl.Result{}, nil
@@ -39,20 +40,24 @@ func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (
 		markFailed(obj, meta.PruneFailedReason, err)
 		return ctrl.Result{}, err
 	}
-	before := obj.DeepCopy()
-	controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer)
-	return ctrl.Result{}, r.patchFinalizers(ctx, before, obj)
+	if err := r.History.Remove(ctx, client.ObjectKeyFromObject(obj)); err != nil {
+		markFailed(obj, meta.PruneFailedReason, err)
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{}, r.dropFinalizer(ctx, obj)
 }
 
-// patchFinalizers writes obj's finalizers, unless somebody else has changed the object since before.
-func (r *TenantReconciler) patchFinalizers(ctx context.Context, before, obj *v1alpha1.Tenant) error {
+// dropFinalizer takes the finalizer off obj, unless somebody else has changed the object meanwhile.
+func (r *TenantReconciler) dropFinalizer(ctx context.Context, obj *v1alpha1.Tenant) error {
+	before := obj.DeepCopy()
+	controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer)
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	// The answer brings the status that the apiserver has; what is not written yet is kept.
 	status := obj.Status.DeepCopy()
 	err := r.Patch(ctx, obj, patch, client.FieldOwner(v1alpha1.FieldManager))
 	obj.Status = *status
 	if err != nil {
-		return fmt.Errorf("cannot write the finalizers: %w", err)
+		return fmt.Errorf("cannot take the finalizer off: %w", err)
 	}
 	return nil
 }

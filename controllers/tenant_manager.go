@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -22,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/tenant"
@@ -44,6 +46,7 @@ func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manage
 			predicate.GenerationChangedPredicate{},
 			predicate.LabelChangedPredicate{},
 			annotationChanged(v1alpha1.RevisionAnnotation),
+			annotationChanged(v1alpha1.ApproveAdoptionAnnotation),
 			predicates.ReconcileRequestedPredicate{},
 		))).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
@@ -54,6 +57,9 @@ func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manage
 	if err != nil {
 		return err
 	}
+	if err := c.Watch(source.Func(r.wakeKept)); err != nil {
+		return err
+	}
 	for _, emitted := range []client.Object{&sourcev1.ExternalArtifact{}, &kustomizev1.Kustomization{}} {
 		if err := watchWhenServed(mgr, c, emitted, handler.EnqueueRequestsFromMapFunc(tenantOf)); err != nil {
 			return err
@@ -62,27 +68,60 @@ func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manage
 	return nil
 }
 
-// sweepOnce throws away, before the first reconciliation, the archives of Tenants that are gone and
-// what else a kill may have left.
+// sweepOnce learns, before the first reconciliation, which states are kept, and throws away the archives of Tenants that are
+// gone for good and what else a kill may have left.
 func (r *TenantReconciler) sweepOnce(ctx context.Context) error {
 	r.sweeping.Lock()
 	defer r.sweeping.Unlock()
 	if r.swept {
 		return nil
 	}
+	if err := r.History.Load(ctx); err != nil {
+		return err
+	}
+	definition, err := r.metadata(ctx, crdKind, types.NamespacedName{Name: tenantDefinition})
+	if err != nil {
+		return err
+	}
+	if definition != nil {
+		r.setDefinitionUID(string(definition.UID))
+	}
 	list := &v1alpha1.TenantList{}
 	if err := r.List(ctx, list); err != nil {
 		return fmt.Errorf("cannot list Tenants: %w", err)
 	}
 	known := map[types.NamespacedName]bool{}
+	for _, key := range r.History.Tenants() {
+		known[key] = true
+	}
 	for i := range list.Items {
 		known[client.ObjectKeyFromObject(&list.Items[i])] = true
 	}
-	err := r.Publisher.Sweep(ctx, func(namespace, name string) bool {
+	err = r.Publisher.Sweep(ctx, func(namespace, name string) bool {
 		return known[types.NamespacedName{Namespace: namespace, Name: name}]
 	})
-	r.swept = err == nil
-	return err
+	if err != nil {
+		return fmt.Errorf("cannot tidy the artifact storage: %w", err)
+	}
+	r.swept = true
+	return nil
+}
+
+// wakeKept wakes, at the start, each tenant of which a state is kept: its Tenant may be gone, and all that is emitted for it.
+func (r *TenantReconciler) wakeKept(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	go func() {
+		_ = wait.PollUntilContextCancel(ctx, servedPollInterval, true, func(ctx context.Context) (bool, error) {
+			if err := r.History.Load(ctx); err != nil {
+				ctrl.LoggerFrom(ctx).Error(err, "cannot learn which tenants there were")
+				return false, nil
+			}
+			for _, key := range r.History.Tenants() {
+				queue.Add(reconcile.Request{NamespacedName: key})
+			}
+			return true, nil
+		})
+	}()
+	return nil
 }
 
 // tenantOf returns the Tenant that an emitted object was created for.

@@ -66,6 +66,11 @@ type reading struct {
 	nextRead    time.Time
 }
 
+// defines says whether the revision defines a tenant of that name, and acceptably so.
+func (r *reading) defines(name string) bool {
+	return slices.ContainsFunc(r.result.Definitions, func(d tenant.Definition) bool { return d.Tenant.Name == name })
+}
+
 // +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenantrepositories,verbs=get;list;watch
 // +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenantrepositories/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=korthweb.digihunch.com,resources=tenants,verbs=get;list;watch;create;update;patch;delete
@@ -114,13 +119,18 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 		markStalled(obj, v1alpha1.InvalidDefinitionReason, errs.ToAggregate())
 		return ctrl.Result{}, nil
 	}
+	rules, errs := tenant.NewRules(&obj.Spec)
+	if len(errs) > 0 {
+		markStalled(obj, v1alpha1.InvalidDefinitionReason, errs.ToAggregate())
+		return ctrl.Result{}, nil
+	}
 	tenants, err := r.listTenants(ctx, obj)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 
 	// Read the definitions. Whatever is wrong with the source, the tenants stay as they are.
-	read, err := r.read(ctx, obj, tenants.held(obj))
+	read, err := r.read(ctx, obj, rules, tenants.held(obj))
 	if err != nil {
 		r.reportSourceFailure(obj, tenants.own, err)
 		return ctrl.Result{RequeueAfter: max(obj.GetRetryInterval(), time.Second)}, nil
@@ -141,9 +151,14 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 		return ctrl.Result{}, err
 	}
 
-	// Report on the tenants as they are now, which the cache may not know yet.
-	r.report(obj, read, tenants.after(written.tenants, removal.removed), written.problems, removal, time.Since(start))
-	if written.stale {
+	// Report on the tenants as they are now, which the cache may not know yet: to each of them, and in sum.
+	now := tenants.after(written.tenants, removal.removed)
+	if err := r.markAccepted(ctx, read, now, written.problems); err != nil {
+		markFailed(obj, meta.ReconciliationFailedReason, err)
+		return ctrl.Result{}, err
+	}
+	r.report(obj, read, now, written.problems, removal, time.Since(start))
+	if written.stale || removal.stale {
 		return ctrl.Result{RequeueAfter: summaryDelay}, nil
 	}
 	return ctrl.Result{RequeueAfter: max(time.Until(read.nextRead), time.Second)}, nil
@@ -152,7 +167,7 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 // read returns the definitions of the source's newest revision. Until the next look is due, it returns
 // what the last one brought, so that a wake-up by a tenant costs the git server nothing, a refused
 // login included.
-func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, held []v1alpha1.Tenant) (*reading, error) {
+func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, rules *tenant.Rules, held []v1alpha1.Tenant) (*reading, error) {
 	key := client.ObjectKeyFromObject(obj)
 	requestedAt, _ := meta.ReconcileAnnotationValue(obj.GetAnnotations())
 	last := r.lastReading(obj)
@@ -167,7 +182,7 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 	}
 
 	next := &reading{uid: obj.UID, generation: obj.Generation, requestedAt: requestedAt}
-	next.revision, next.result, next.err = r.load(ctx, obj, lastRevision, held)
+	next.revision, next.result, next.err = r.load(ctx, obj, rules, lastRevision, held)
 	next.nextRead = time.Now().Add(jitter.JitteredIntervalDuration(obj.Spec.Interval.Duration))
 	switch {
 	case errors.Is(next.err, source.ErrUnchanged):
@@ -181,7 +196,7 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 
 // load fetches the source's newest revision and resolves its definitions; source.ErrUnchanged says that
 // it is lastRevision.
-func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.TenantRepository, lastRevision string, held []v1alpha1.Tenant) (string, *tenant.Result, error) {
+func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.TenantRepository, rules *tenant.Rules, lastRevision string, held []v1alpha1.Tenant) (string, *tenant.Result, error) {
 	snapshot, err := r.fetch(ctx, obj, lastRevision)
 	if err != nil {
 		return "", nil, err
@@ -193,6 +208,8 @@ func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.Ten
 	}()
 	result, err := tenant.Load(snapshot.FS, tenant.Options{
 		Path:           obj.Spec.Path,
+		ClassPath:      obj.Spec.ClassPath,
+		Rules:          rules,
 		Namespace:      obj.Namespace,
 		Repository:     obj.Name,
 		DependsOn:      obj.Spec.DependsOn,

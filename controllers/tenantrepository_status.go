@@ -97,14 +97,7 @@ func attribute(problems []v1alpha1.Problem, own []v1alpha1.Tenant) {
 
 // describeProblems gives the first problem in full and counts the rest.
 func describeProblems(problems []v1alpha1.Problem) string {
-	first := problems[0]
-	text := first.Message
-	if first.Field != "" {
-		text = first.Field + ": " + text
-	}
-	if first.File != "" {
-		text = first.File + ": " + text
-	}
+	text := describeProblem(problems[0])
 	if len(problems) == 1 {
 		return "1 problem: " + text
 	}

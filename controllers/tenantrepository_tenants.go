@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/tenant"
@@ -210,7 +211,20 @@ func desiredTenant(obj *v1alpha1.TenantRepository, definition tenant.Definition,
 	desired.Annotations[v1alpha1.DigestAnnotation] = digest
 	desired.Annotations[v1alpha1.RevisionAnnotation] = revision
 	desired.Annotations[v1alpha1.PathAnnotation] = definition.File
+	if definition.ClassFile == "" {
+		delete(desired.Annotations, v1alpha1.ClassPathAnnotation)
+	} else {
+		desired.Annotations[v1alpha1.ClassPathAnnotation] = definition.ClassFile
+	}
+	// What is defined is not to be removed, though it was to be before.
+	unmark(desired)
 	return desired
+}
+
+// unmark takes the mark of removal off a Tenant.
+func unmark(t *v1alpha1.Tenant) {
+	delete(t.Annotations, v1alpha1.RemoveAnnotation)
+	controllerutil.RemoveFinalizer(t, v1alpha1.Finalizer)
 }
 
 func upToDate(live, desired *v1alpha1.Tenant) bool {
@@ -235,38 +249,78 @@ type removal struct {
 	refusal string
 	// kept has the tenants that stay since their definitions may only be unreadable, and why.
 	kept map[string]string
+	// stale says that some were not removed since the cache was behind.
+	stale bool
 }
 
-// removeTenants deletes the Tenants whose definitions are gone, if the repository prunes and the
+// removeTenants marks and deletes the Tenants whose definitions are gone, if the repository prunes and the
 // revision stays within the deletion budget or these very removals are approved.
 func (r *TenantRepositoryReconciler) removeTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant) (*removal, error) {
 	out := &removal{}
-	if !obj.Spec.Prune {
-		return out, nil
-	}
 	own = slices.DeleteFunc(slices.Clone(own), func(t v1alpha1.Tenant) bool { return !t.DeletionTimestamp.IsZero() })
 	var remove []string
-	remove, out.kept = read.result.Removals(own)
-	if len(remove) == 0 {
-		return out, nil
+	if obj.Spec.Prune {
+		remove, out.kept = read.result.Removals(own)
 	}
-	if out.refusal = refuseRemoval(obj, read.revision, remove, len(own)); out.refusal != "" {
-		return out, nil
+	if len(remove) > 0 {
+		if out.refusal = refuseRemoval(obj, read.revision, remove, len(own)); out.refusal != "" {
+			remove = nil
+		}
 	}
 	for i := range own {
 		t := &own[i]
-		if !slices.Contains(remove, t.Name) {
-			continue
-		}
-		err := r.Delete(ctx, t, client.Preconditions{UID: &t.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-		if client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("cannot delete Tenant %s/%s: %w", t.Namespace, t.Name, err)
+		if slices.Contains(remove, t.Name) {
+			err := r.removeTenant(ctx, t, read.revision)
+			if apierrors.IsConflict(err) {
+				out.stale = true
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			out.removed = append(out.removed, t.Name)
+		} else if t.Annotations[v1alpha1.RemoveAnnotation] != "" && !read.defines(t.Name) {
+			// It was to be removed, and stays now.
+			if err := r.patchMark(ctx, t, unmark); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+				return nil, fmt.Errorf("cannot take the mark of removal off Tenant %s/%s: %w", t.Namespace, t.Name, err)
+			}
 		}
 	}
-	out.removed = remove
+	if len(out.removed) == 0 {
+		return out, nil
+	}
+	slices.Sort(out.removed)
+	remove = out.removed
 	recordEvent(ctx, r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsRemoved",
 		fmt.Sprintf("revision %s removed %s", read.revision, nameSome(remove)))
 	return out, nil
+}
+
+// removeTenant marks a Tenant for removal and deletes it. Without the mark it would be put back; with the finalizer it stays
+// until all of it is taken down. When it is interrupted in between, the next look goes on.
+func (r *TenantRepositoryReconciler) removeTenant(ctx context.Context, t *v1alpha1.Tenant, revision string) error {
+	if t.Annotations[v1alpha1.RemoveAnnotation] == "" || !controllerutil.ContainsFinalizer(t, v1alpha1.Finalizer) {
+		err := r.patchMark(ctx, t, func(t *v1alpha1.Tenant) {
+			metav1.SetMetaDataAnnotation(&t.ObjectMeta, v1alpha1.RemoveAnnotation, revision)
+			controllerutil.AddFinalizer(t, v1alpha1.Finalizer)
+		})
+		if err != nil {
+			return client.IgnoreNotFound(err)
+		}
+	}
+	err := r.Delete(ctx, t, client.Preconditions{UID: &t.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("cannot delete Tenant %s/%s: %w", t.Namespace, t.Name, err)
+	}
+	return nil
+}
+
+// patchMark changes the metadata of a Tenant, unless somebody else has changed the Tenant meanwhile.
+func (r *TenantRepositoryReconciler) patchMark(ctx context.Context, t *v1alpha1.Tenant, change func(*v1alpha1.Tenant)) error {
+	before := t.DeepCopy()
+	t.Annotations, t.Finalizers = maps.Clone(t.Annotations), slices.Clone(t.Finalizers)
+	change(t)
+	return r.Patch(ctx, t, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.FieldManager))
 }
 
 // refuseRemoval says why so many of the tenants may not be removed at once, and how to approve it; it is

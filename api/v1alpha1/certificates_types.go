@@ -9,12 +9,12 @@ import (
 // CertificatesSpec configures the certificates of the tenant. Those of the DICOM host and of modalities are signed by
 // the tenant's own CA, and that of the web host too unless issuerRef names another.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.renewBefore) || duration(self.renewBefore) < duration(self.duration)",message="renewBefore must be shorter than duration"
+// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.renewBefore) || duration(self.renewBefore).getSeconds() * 3 <= duration(self.duration).getSeconds() * 2",fieldPath=".renewBefore",message="renewBefore must be at most two thirds of duration: the certificate would be renewed without rest"
 type CertificatesSpec struct {
-	// Duration of the certificates of the web and DICOM hosts, 2160h (90 days) by default, 1h at least (cert-manager's minimum).
+	// Duration of the certificates of the web and DICOM hosts, 2160h (90 days) by default, 24h at least.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(s|m|h))+$"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h')",message="duration must be at least 1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h')",message="duration must be at least 24h: the certificate would be renewed without rest"
 	// +optional
 	Duration *metav1.Duration `json:"duration,omitempty" facility:"allowed"`
 
@@ -37,12 +37,12 @@ type CertificatesSpec struct {
 
 // ClientCertificatesSpec configures the client certificates of modalities.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.renewBefore) || duration(self.renewBefore) < duration(self.duration)",message="renewBefore must be shorter than duration"
+// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.renewBefore) || duration(self.renewBefore).getSeconds() * 3 <= duration(self.duration).getSeconds() * 2",fieldPath=".renewBefore",message="renewBefore must be at most two thirds of duration: the certificate would be renewed without rest"
 type ClientCertificatesSpec struct {
 	// Duration of a client certificate, 8760h (a year) by default: somebody has to bring it to the modality.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern="^([0-9]+(\\.[0-9]+)?(s|m|h))+$"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h')",message="duration must be at least 1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h')",message="duration must be at least 24h: the certificate would be renewed without rest"
 	// +optional
 	Duration *metav1.Duration `json:"duration,omitempty" facility:"allowed"`
 

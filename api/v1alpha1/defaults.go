@@ -238,9 +238,6 @@ func (e EndpointURL) HostPort() (host string, port int) {
 	return u.Hostname(), port
 }
 
-// MaxPatchBytes bounds the patches of a tenant together, and so what a bundle can grow to and how long that takes.
-const MaxPatchBytes = 32 << 10
-
 // IndexConnections is how many connections each Orthanc pod keeps to the index in its database: IndexConnectionsCount
 // of its PostgreSQL plugin, whose own default, 50, would need a server for 50 connections per pod.
 const IndexConnections = 8

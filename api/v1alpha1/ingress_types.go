@@ -142,8 +142,9 @@ type GatewayService struct {
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty" facility:"reserved"`
 
-	// LoadBalancerClass of the Service.
+	// LoadBalancerClass of the Service, in the form of a label's key: example.com/internal.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`
 	// +optional
 	LoadBalancerClass string `json:"loadBalancerClass,omitempty" facility:"reserved"`
 
@@ -156,8 +157,8 @@ type GatewayService struct {
 
 // ChartSpec is a Helm chart in an OCI registry.
 type ChartSpec struct {
-	// URL of the chart.
-	// +kubebuilder:validation:Pattern="^oci://.+$"
+	// URL of the chart, without a tag: oci:// and a registry, and the repository's path.
+	// +kubebuilder:validation:Pattern=`^oci://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$`
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	URL string `json:"url,omitempty" facility:"reserved"`

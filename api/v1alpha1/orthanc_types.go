@@ -272,9 +272,10 @@ type EndpointURL string
 
 // StorageSpec is a volume claim.
 type StorageSpec struct {
-	// Size of the volume. The default is the bundle's.
+	// Size of the volume, 100Ti at most. The default is the bundle's.
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",message="size must be a Kubernetes quantity above zero, such as 100Gi"
+	// +kubebuilder:validation:XValidation:rule="!isQuantity(string(self)) || !quantity(string(self)).isGreaterThan(quantity('100Ti'))",message="size must be at most 100Ti"
 	// +kubebuilder:validation:XValidation:rule="!isQuantity(string(self)) || !isQuantity(string(oldSelf)) || quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size cannot shrink: Kubernetes makes no volume smaller"
 	// +optional
 	Size *resource.Quantity `json:"size,omitempty" facility:"allowed"`

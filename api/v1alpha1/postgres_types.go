@@ -65,14 +65,15 @@ type PostgresSpec struct {
 // Cloud.
 type BackupSpec struct {
 	// Schedule of base backups: six fields with seconds first, as CloudNativePG's; "0 0 2 * * *" (at two every
-	// night) by default.
+	// night) by default. Seconds and minutes are one number each: once an hour is the most.
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9*/,A-Za-z?-]+( [0-9*/,A-Za-z?-]+){5}$')",message="a schedule has six fields, seconds first, such as 0 0 2 * * *"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]{1,2} [0-9]{1,2} ') || !self.matches('^[0-9*/,A-Za-z?-]+( [0-9*/,A-Za-z?-]+){5}$')",message="seconds and minutes must be one number each: a base backup more often than once an hour would never rest"
 	// +optional
 	Schedule string `json:"schedule,omitempty" facility:"allowed"`
 
 	// RetentionPolicy is how long backups are kept: a number of days, weeks or months, such as 30d, the default.
-	// +kubebuilder:validation:MaxLength=8
+	// +kubebuilder:validation:MaxLength=5
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[1-9][0-9]*[dwm]$')",message="a retentionPolicy is a number of days, weeks or months, such as 30d"
 	// +optional
 	RetentionPolicy string `json:"retentionPolicy,omitempty" facility:"allowed"`

@@ -4,7 +4,6 @@ package v1alpha1
 
 import (
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	"github.com/fluxcd/pkg/apis/kustomize"
 	"github.com/fluxcd/pkg/apis/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -117,7 +116,7 @@ type TenantSpec struct {
 	// add, remove, rename or move any.
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
-	Patches []kustomize.Patch `json:"patches,omitempty" facility:"reserved"`
+	Patches []Patch `json:"patches,omitempty" facility:"reserved"`
 }
 
 // TenantStatus is the health of one facility.
@@ -183,6 +182,7 @@ type LayerStatus struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=kwt,categories=korthweb
 // +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations={"kustomize.toolkit.fluxcd.io/prune=disabled","helm.sh/resource-policy=keep"}
 // +kubebuilder:printcolumn:name="Domain",type=string,JSONPath=`.spec.domain`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`

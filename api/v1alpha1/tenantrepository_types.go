@@ -287,6 +287,7 @@ type Problem struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=tr;tenantrepo,categories=korthweb
 // +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations={"kustomize.toolkit.fluxcd.io/prune=disabled","helm.sh/resource-policy=keep"}
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Tenants",type=integer,JSONPath=`.status.tenants.total`

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -23,17 +22,23 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/gitops/bundles"
 	"github.com/digihunch/korthweb/hack/stack"
 )
 
 const (
 	tenantNamespace = "bhs-orthweb"
-	otherNamespace  = "somebody"
-	applier         = "system:serviceaccount:flux-system:bhs-applier"
-	helmApplier     = "system:serviceaccount:bhs-orthweb:helm-applier"
-	person          = "jane"
-	label           = "korthweb.digihunch.com/tenant"
+	// earlierNamespace is a tenant's that an earlier version of Korthweb made, which wrote no annotations.
+	earlierNamespace = "mhr-orthweb"
+	otherNamespace   = "somebody"
+	applier          = "system:serviceaccount:flux-system:bhs-applier"
+	helmApplier      = "system:serviceaccount:bhs-orthweb:helm-applier"
+	// ownAccount is what a chart may make and bind to what the chart's applier holds.
+	ownAccount = "system:serviceaccount:bhs-orthweb:traefik"
+	korthweb   = "system:serviceaccount:flux-system:korthweb"
+	person     = "jane"
+	label      = v1alpha1.TenantLabel
 )
 
 // The users have all rights that RBAC can give, so that what is denied is denied by a policy.
@@ -44,32 +49,50 @@ func TestPolicies(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { NewWithT(t).Expect(s.Stop()).To(Succeed()) })
 	admin := newClient(g, s.RESTConfig(), "")
-	for _, name := range []string{tenantNamespace, otherNamespace} {
+	for _, name := range []string{tenantNamespace, earlierNamespace, otherNamespace} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if name != otherNamespace {
+			ns.Labels = map[string]string{
+				label: strings.TrimSuffix(name, "-orthweb"), "app.kubernetes.io/managed-by": "korthweb", "pod-security.kubernetes.io/enforce": "restricted",
+			}
+		}
 		if name == tenantNamespace {
-			ns.Labels = map[string]string{label: "bhs"}
+			ns.Annotations = map[string]string{v1alpha1.HostsAnnotation: "bhs.example.org,dicom.bhs.example.org", v1alpha1.LoadBalancerIPAnnotation: "192.0.2.1"}
 		}
 		g.Expect(admin.Create(ctx, ns)).To(Succeed())
+		g.Expect(admin.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "default"}})).To(Succeed())
 	}
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "users"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 	}
-	for _, user := range []string{applier, helmApplier, person} {
+	for _, user := range []string{applier, helmApplier, ownAccount, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person} {
 		binding.Subjects = append(binding.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user})
 	}
 	g.Expect(admin.Create(ctx, binding)).To(Succeed())
 	g.Expect(s.InstallKorthwebRBAC(ctx)).To(Succeed())
 
-	// The policies are in force when each has denied something.
-	g.Eventually(func() bool {
-		return apierrors.IsForbidden(newClient(g, s.RESTConfig(), applier).Create(ctx, flux("HelmRelease", tenantNamespace, nil), client.DryRunAll)) &&
-			apierrors.IsForbidden(newClient(g, s.RESTConfig(), person).Create(ctx, namespace("any", label, "bhs"), client.DryRunAll))
-	}, 30*time.Second, 200*time.Millisecond).Should(BeTrue())
+	awaitPolicies(t, s.RESTConfig())
 
 	t.Run("appliers", func(t *testing.T) { testAppliers(t, s.RESTConfig()) })
 	t.Run("rendered releases", func(t *testing.T) { testRenderedReleases(t, s.RESTConfig()) })
 	t.Run("labels of namespaces", func(t *testing.T) { testNamespaceLabels(t, s.RESTConfig()) })
+	t.Run("services", func(t *testing.T) { tryAll(t, s.RESTConfig(), serviceAttempts) })
+	t.Run("routes", func(t *testing.T) { tryAll(t, s.RESTConfig(), routeAttempts) })
+	t.Run("identities", func(t *testing.T) { tryAll(t, s.RESTConfig(), identityAttempts) })
+	t.Run("subresources", func(t *testing.T) { testSubresources(t, s.RESTConfig()) })
+	t.Run("network policies", func(t *testing.T) { tryAll(t, s.RESTConfig(), networkPolicyAttempts) })
+	t.Run("default-deny", func(t *testing.T) { testDefaultDeny(t, s.RESTConfig()) })
+	t.Run("pod templates", func(t *testing.T) { tryAll(t, s.RESTConfig(), templateAttempts) })
+	t.Run("pods", func(t *testing.T) { tryAll(t, s.RESTConfig(), podAttempts) })
+	t.Run("databases", func(t *testing.T) { tryAll(t, s.RESTConfig(), databaseAttempts) })
+	t.Run("charts", func(t *testing.T) { tryAll(t, s.RESTConfig(), chartAttempts) })
+	t.Run("registries", func(t *testing.T) { testRegistries(t, s.RESTConfig()) })
+	t.Run("Korthweb's account", func(t *testing.T) { tryAll(t, s.RESTConfig(), accountAttempts) })
+	t.Run("Korthweb's repairs", func(t *testing.T) { testRepairs(t, s.RESTConfig()) })
+	t.Run("Korthweb's objects", func(t *testing.T) { tryAll(t, s.RESTConfig(), objectAttempts) })
+	t.Run("deletion", func(t *testing.T) { testDeletion(t, s.RESTConfig()) })
+	t.Run("what stands may stay", func(t *testing.T) { testWhatStandsMayStay(t, s.RESTConfig()) })
 }
 
 func testAppliers(t *testing.T, config *rest.Config) {
@@ -162,7 +185,6 @@ func testRenderedReleases(t *testing.T, config *rest.Config) {
 }
 
 func testNamespaceLabels(t *testing.T, config *rest.Config) {
-	const korthweb = "system:serviceaccount:flux-system:korthweb"
 	g := NewWithT(t)
 	for _, test := range []struct {
 		name   string
@@ -199,10 +221,8 @@ func testNamespaceLabels(t *testing.T, config *rest.Config) {
 			expect(g, test.do(t.Context(), newClient(g, config, "")), "")
 		})
 	}
-	// Korthweb itself, under its own roles.
-	c := newClient(g, config, korthweb)
-	expect(g, c.Create(t.Context(), namespace("new", label, "bhs"), client.DryRunAll), "")
-	expect(g, patch(tenantNamespace, "", `{"`+label+`":"mhr"}`)(t.Context(), c), "")
+	// Korthweb itself.
+	expect(g, patch(tenantNamespace, "", `{"`+label+`":"mhr"}`)(t.Context(), newClient(g, config, korthweb)), "")
 }
 
 // patch returns what changes the labels of a namespace.

@@ -118,7 +118,9 @@ without its webhook. Its certificates are real too.`)
 	fmt.Printf("repository %s\n", repo.URL())
 
 	heading("korthweb controller, under the roles of config/rbac, and a TenantRepository that points at the repository")
-	if err := s.StartKorthweb(ctx, stack.KorthwebOptions{Binary: filepath.Join("bin", "korthweb")}); err != nil {
+	if err := s.StartKorthweb(ctx, stack.KorthwebOptions{
+		Binary: filepath.Join("bin", "korthweb"), Registries: []string{charts.Host()},
+	}); err != nil {
 		return err
 	}
 	c, err := newClient(s)

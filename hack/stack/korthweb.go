@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -31,13 +34,16 @@ type KorthwebOptions struct {
 	// MetricsAddr is the host:port of the metrics. Empty means a free one.
 	MetricsAddr string
 
+	// Registries are where images and charts of tenants may come from beside what config/policy lists.
+	Registries []string
+
 	// Args are further flags. The last value of a flag wins.
 	Args []string
 }
 
-// InstallKorthwebRBAC applies config/rbac and config/policy, as an administrator does who installs Korthweb.
-// The apiserver heeds a new policy after a second or so.
-func (s *Stack) InstallKorthwebRBAC(ctx context.Context) error {
+// InstallKorthwebRBAC applies config/rbac and config/policy, as an administrator does who installs Korthweb, and adds
+// registries to those that tenants may use. The apiserver heeds a new policy after a second or so.
+func (s *Stack) InstallKorthwebRBAC(ctx context.Context, registries ...string) error {
 	root, err := gomod.Root()
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
@@ -51,8 +57,27 @@ func (s *Stack) InstallKorthwebRBAC(ctx context.Context) error {
 			return fmt.Errorf("stack: config/%s: %w", dir, err)
 		}
 	}
+	if len(registries) == 0 {
+		return nil
+	}
+	kube, err := kubernetes.NewForConfig(s.admin)
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	lists := kube.CoreV1().ConfigMaps(FluxNamespace)
+	list, err := lists.Get(ctx, allowedRegistries, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	list.Data["registries"] += strings.Join(registries, "\n") + "\n"
+	if _, err := lists.Update(ctx, list, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
 	return nil
 }
+
+// allowedRegistries is the ConfigMap of config/policy with the registries that tenants may use.
+const allowedRegistries = "allowed-registries"
 
 // applyConfig builds a directory with kustomize and applies what comes out.
 func applyConfig(ctx context.Context, c client.Client, dir string) error {
@@ -76,7 +101,7 @@ func applyConfig(ctx context.Context, c client.Client, dir string) error {
 // StartKorthweb runs Korthweb's controller as a process of the stack, under the ServiceAccount and the roles of
 // config/rbac and nothing more, with the policies of config/policy. The artifacts are in StorageDir.
 func (s *Stack) StartKorthweb(ctx context.Context, opts KorthwebOptions) error {
-	if err := s.InstallKorthwebRBAC(ctx); err != nil {
+	if err := s.InstallKorthwebRBAC(ctx, opts.Registries...); err != nil {
 		return err
 	}
 	_, kubeconfig, err := s.ServiceAccountConfig(ctx, FluxNamespace, Korthweb)

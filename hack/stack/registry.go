@@ -78,6 +78,9 @@ func StartChartRegistry(ctx context.Context) (*ChartRegistry, error) {
 	return r, nil
 }
 
+// Host is the registry as the URLs of its charts name it: 127.0.0.1:PORT.
+func (r *ChartRegistry) Host() string { return r.addr }
+
 // Start serves again after Stop, on the same port and with the same content.
 func (r *ChartRegistry) Start() error {
 	r.mu.Lock()

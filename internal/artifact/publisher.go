@@ -15,6 +15,7 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/artifact/storage"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/opencontainers/go-digest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -75,6 +76,42 @@ func (p *Publisher) Publish(ctx context.Context, tenant *v1alpha1.Tenant, files 
 
 	if err := p.collect(artifact, previous); err != nil {
 		return nil, fmt.Errorf("throwing away old bundles of tenant %s/%s: %w", tenant.Namespace, tenant.Name, err)
+	}
+	return &artifact, nil
+}
+
+// Read returns the stored archive of an artifact that Publish or Restore returned.
+func (p *Publisher) Read(artifact *meta.Artifact) ([]byte, error) {
+	data, err := os.ReadFile(p.storage.LocalPath(*artifact))
+	if err != nil {
+		return nil, fmt.Errorf("reading a stored bundle: %w", err)
+	}
+	return data, nil
+}
+
+// Restore stores an archive that was published before under its digest, unless it is there undamaged, and returns the
+// artifact to announce, with this storage's URL. The archive is asked for only where it is needed.
+func (p *Publisher) Restore(tenant *v1alpha1.Tenant, published meta.Artifact, archive func() ([]byte, error)) (*meta.Artifact, error) {
+	d, err := digest.Parse(published.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("the digest %q of a published bundle of tenant %s/%s: %w", published.Digest, tenant.Namespace, tenant.Name, err)
+	}
+	artifact := p.storage.NewArtifactFor(sourcev1.ExternalArtifactKind, tenant, published.Revision, d.Encoded()+suffix)
+	artifact.Digest, artifact.Size, artifact.Metadata = published.Digest, published.Size, published.Metadata
+	artifact.LastUpdateTime = published.LastUpdateTime
+	if p.storage.VerifyArtifact(artifact) == nil {
+		return &artifact, nil
+	}
+	data, err := archive()
+	if err != nil {
+		return nil, err
+	}
+	if got := digest.FromBytes(data); got != d {
+		return nil, fmt.Errorf("the kept bundle of tenant %s/%s has digest %s in place of %s", tenant.Namespace, tenant.Name, got, d)
+	}
+	stored := artifact
+	if err := p.store(&stored, data); err != nil {
+		return nil, fmt.Errorf("storing the bundle of tenant %s/%s: %w", tenant.Namespace, tenant.Name, err)
 	}
 	return &artifact, nil
 }

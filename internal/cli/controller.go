@@ -199,6 +199,8 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		Metrics:                   measured,
 		Renderer:                  renderer,
 		Publisher:                 artifact.NewPublisher(store),
+		History:                   artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader()),
+		Uncached:                  mgr.GetAPIReader(),
 		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), self),
 		Selector:                  selector,
 		DependencyRequeueInterval: o.requeueDependency,

@@ -15,6 +15,7 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/ssa"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -67,19 +68,37 @@ type Result struct {
 // over, not even one that appears in that very moment. An object that is there is changed with
 // server-side apply.
 //
-// Errors: NotOwnedError, TerminatingError, FluxNotInstalledError, SecretError, or the apiserver's, naming the object.
+// A namespace that a removal kept is not taken into use again, nor is anything else written, until the Tenant's
+// ApproveAdoptionAnnotation says so.
+//
+// Errors: NotOwnedError, RetainedError, TerminatingError, FluxNotInstalledError, SecretError, or the apiserver's, naming the object.
 // See Reason. Result speaks of what was done before the error, so its inventory is then incomplete.
 // Objects already applied stay; calling again goes on.
 func (a *Applier) Apply(ctx context.Context, tenant *v1alpha1.Tenant, artifact *meta.Artifact) (Result, error) {
-	run := &apply{Applier: a, tenant: tenant, result: Result{Inventory: &kustomizev1.ResourceInventory{}}}
+	return a.run(ctx, &apply{Applier: a, tenant: tenant}, artifact)
+}
+
+// Restore does what Apply does for the objects that are gone, and changes none that is there.
+func (a *Applier) Restore(ctx context.Context, tenant *v1alpha1.Tenant, artifact *meta.Artifact) (Result, error) {
+	return a.run(ctx, &apply{Applier: a, tenant: tenant, missingOnly: true}, artifact)
+}
+
+func (a *Applier) run(ctx context.Context, run *apply, artifact *meta.Artifact) (Result, error) {
+	tenant := run.tenant
+	run.result.Inventory = &kustomizev1.ResourceInventory{}
+	if err := run.adopt(ctx); err != nil {
+		return run.result, err
+	}
 	for _, desired := range Objects(tenant) {
 		if desired.GetObjectKind().GroupVersionKind().Kind == sourcev1.ExternalArtifactKind {
 			// The layers need the Secrets and the artifact: both come before them.
 			if err := run.credentials(ctx); err != nil {
 				return run.result, err
 			}
-			if err := run.checkSecrets(ctx); err != nil {
-				return run.result, err
+			if !run.missingOnly {
+				if err := run.checkSecrets(ctx); err != nil {
+					return run.result, err
+				}
 			}
 		}
 		live, err := run.ensure(ctx, desired)
@@ -129,8 +148,39 @@ func (a *Applier) Suspend(ctx context.Context, tenant *v1alpha1.Tenant) error {
 // apply is one run of Apply.
 type apply struct {
 	*Applier
-	tenant *v1alpha1.Tenant
-	result Result
+	tenant      *v1alpha1.Tenant
+	missingOnly bool
+	result      Result
+}
+
+// adopt refuses a namespace that a removal kept, until it is approved, and then takes the mark off it. Whoever is new
+// asks past the cache, which may not know of the mark yet.
+func (a *apply) adopt(ctx context.Context) error {
+	ns := Namespace(a.tenant)
+	live := &corev1.Namespace{}
+	err := a.client.Get(ctx, client.ObjectKeyFromObject(ns), live)
+	if err == nil && a.tenant.Status.Inventory == nil {
+		err = a.uncached.Get(ctx, client.ObjectKeyFromObject(ns), live)
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return explain(err, ns)
+	}
+	revision := live.Annotations[v1alpha1.RetainedAnnotation]
+	if revision == "" || !ownedBy(a.tenant, live) {
+		return nil
+	}
+	approval := live.Name + "/" + string(live.UID)[:8]
+	if a.tenant.Annotations[v1alpha1.ApproveAdoptionAnnotation] != approval {
+		return &RetainedError{Namespace: live.Name, Revision: revision, Tenant: a.tenant, Approval: approval}
+	}
+	a.result.Writes++
+	if err := a.annotate(ctx, live, v1alpha1.RetainedAnnotation, nil); err != nil {
+		return explain(err, ns)
+	}
+	return nil
 }
 
 // ensure makes one object as desired and returns it as the apiserver or the cache has it.
@@ -161,6 +211,9 @@ func (a *apply) ensure(ctx context.Context, desired client.Object) (client.Objec
 		return nil, err
 	}
 	live.GetObjectKind().SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
+	if a.missingOnly {
+		return live, nil
+	}
 	if live.GetAnnotations()[v1alpha1.DigestAnnotation] == desired.GetAnnotations()[v1alpha1.DigestAnnotation] &&
 		Subset(fields(desired), fields(live)) == "" && len(added(desired, fields(live))) == 0 {
 		return live, nil

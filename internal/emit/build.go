@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
@@ -71,10 +73,23 @@ func appliers(tenant *v1alpha1.Tenant) []client.Object {
 // Pods have to meet the strictest Pod Security level, restricted: Orthanc, the gateway and PostgreSQL
 // do. So do the sidecars, where the mesh runs with Istio's CNI plugin; without it the injected init
 // container needs NET_ADMIN, which even the level baseline refuses, so a weaker level would not help.
+//
+// Labels and annotations of a Namespace decide what may run and be reached in it, so it has no common metadata. Admission
+// policies compare what is created in it with the hosts and the address that its annotations say are the tenant's.
 func Namespace(tenant *v1alpha1.Tenant) *corev1.Namespace {
+	ingress := tenant.Spec.Ingress
+	hosts := []string{tenant.Spec.Domain, string(ingress.Web.Host), string(ingress.DICOM.Host)}
+	slices.Sort(hosts)
 	ns := &corev1.Namespace{
-		TypeMeta:   metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Namespace"},
-		ObjectMeta: objectMeta(tenant, "", tenant.Spec.Namespace),
+		TypeMeta: metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Namespace"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   tenant.Spec.Namespace,
+			Labels: ownerLabels(tenant),
+			Annotations: map[string]string{
+				v1alpha1.HostsAnnotation:          strings.Join(slices.Compact(hosts), ","),
+				v1alpha1.LoadBalancerIPAnnotation: ingress.Service.LoadBalancerIP,
+			},
+		},
 	}
 	if tenant.Spec.Ingress.Provider == v1alpha1.IstioIngress {
 		ns.Labels["istio-injection"] = "enabled"
@@ -108,12 +123,12 @@ func RoleBinding(tenant *v1alpha1.Tenant, name, clusterRole, accountNamespace, a
 	}
 }
 
-// objectMeta returns the metadata that every emitted object has. The tenant's common metadata cannot
+// objectMeta returns the metadata that every emitted object but the Namespace has. The tenant's common metadata cannot
 // replace what Korthweb knows its objects by.
 //
 // There is no ownerReference, not even on what is beside the Tenant: a foreground deletion of the Tenant
 // would have the garbage collector delete the layers, the artifact and the account all at once, past
-// Remove's order. The Tenant's finalizer and the labels do the job.
+// Remove's order, and a Tenant that disappears by accident would take them with it.
 func objectMeta(tenant *v1alpha1.Tenant, namespace, name string) metav1.ObjectMeta {
 	m := metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{}, Annotations: map[string]string{}}
 	if common := tenant.Spec.CommonMetadata; common != nil {

@@ -50,6 +50,8 @@ func ExternalArtifact(tenant *v1alpha1.Tenant) *sourcev1.ExternalArtifact {
 // spec.suspend is set only while the tenant is suspended, so that a person can suspend a layer with the
 // flux command line without Korthweb resuming it. spec.commonMetadata is not set: the tenant's is
 // rendered into the bundle's objects, where it cannot replace their own labels.
+//
+// A layer that somebody deletes orphans its objects, and is put back. Remove makes it prune.
 func Kustomization(tenant *v1alpha1.Tenant, layer string) *kustomizev1.Kustomization {
 	k := &kustomizev1.Kustomization{
 		TypeMeta:   metav1.TypeMeta{APIVersion: kustomizev1.GroupVersion.String(), Kind: kustomizev1.KustomizationKind},
@@ -61,7 +63,7 @@ func Kustomization(tenant *v1alpha1.Tenant, layer string) *kustomizev1.Kustomiza
 			Timeout:            &metav1.Duration{Duration: Timeout},
 			Path:               "./" + layer,
 			Prune:              true,
-			DeletionPolicy:     kustomizev1.DeletionPolicyWaitForTermination,
+			DeletionPolicy:     kustomizev1.DeletionPolicyOrphan,
 			ServiceAccountName: ApplierName(tenant),
 			SourceRef:          kustomizev1.CrossNamespaceSourceReference{Kind: sourcev1.ExternalArtifactKind, Name: tenant.Name},
 			Suspend:            tenant.Spec.Suspend,

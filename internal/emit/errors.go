@@ -51,6 +51,29 @@ func (e *TerminatingError) Error() string {
 	return e.Object + " is being deleted; it is created again once it is gone"
 }
 
+// RetainedError says that the tenant's namespace was kept when its tenant was removed, and that nobody has approved that
+// it is taken into use again.
+type RetainedError struct {
+	// Namespace that was kept.
+	Namespace string
+
+	// Revision that removed its tenant.
+	Revision string
+
+	// Tenant that would take it into use.
+	Tenant *v1alpha1.Tenant
+
+	// Approval is the value of v1alpha1.ApproveAdoptionAnnotation on the Tenant that approves it.
+	Approval string
+}
+
+// Error says what is in the way and has the command that approves.
+func (e *RetainedError) Error() string {
+	return fmt.Sprintf("Namespace/%s was kept with its data when its tenant was removed (%s); nothing is applied. To take it into use again: "+
+		"kubectl -n %s annotate --overwrite tenant %s %s=%s",
+		e.Namespace, e.Revision, e.Tenant.Namespace, e.Tenant.Name, v1alpha1.ApproveAdoptionAnnotation, e.Approval)
+}
+
 // FluxNotInstalledError says that the cluster does not serve a kind of Flux.
 type FluxNotInstalledError struct {
 	// Kind that is missing, with its group and version.
@@ -68,11 +91,14 @@ func (e *FluxNotInstalledError) Error() string {
 // Unwrap returns the client's error.
 func (e *FluxNotInstalledError) Unwrap() error { return e.Err }
 
-// Reason returns the condition reason of an error of Apply or Remove: NotOwned, FluxNotInstalled, InvalidSecret or
-// EmitFailed. All of them are worth a retry: the cause lies in the cluster, not in the definition.
+// Reason returns the condition reason of an error of Apply or Remove: NotOwned, Retained, FluxNotInstalled,
+// InvalidSecret or EmitFailed. All of them are worth a retry: the cause lies in the cluster, not in the definition.
 func Reason(err error) string {
 	if e := new(NotOwnedError); errors.As(err, &e) {
 		return v1alpha1.NotOwnedReason
+	}
+	if e := new(RetainedError); errors.As(err, &e) {
+		return v1alpha1.RetainedReason
 	}
 	if e := new(FluxNotInstalledError); errors.As(err, &e) {
 		return v1alpha1.FluxNotInstalledReason

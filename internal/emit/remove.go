@@ -3,8 +3,11 @@
 package emit
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
@@ -23,14 +26,17 @@ import (
 // application layer, the dependency layer and its HelmReleases with it, the ExternalArtifact;
 // then under deletionPolicy Delete the namespace with all that is in it, under Retain only the bindings
 // and accounts that Flux acted by; the applier's account last. The next begins when the one before is
-// gone.
+// gone. A namespace that is kept is marked first, with the revision that the Tenant's RemoveAnnotation names.
+//
+// The layers orphan what they applied. Before it deletes any, Remove tells both to prune and resumes them, in one patch
+// each: from then on a layer that somebody else deletes is pruned too.
 //
 // It returns true when all is gone, or else what it waits for: Kustomization/flux-system/bhs-application.
 // It can be called again at any point. It deletes only what carries this tenant's labels, and leaves
 // everything else without an error. While a layer or the HelmRelease is there, an account or binding
 // that Flux prunes by and that somebody deleted is put back.
 func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
-	layers := []client.Object{
+	layers := []*kustomizev1.Kustomization{
 		Kustomization(tenant, v1alpha1.ApplicationLayer),
 		Kustomization(tenant, v1alpha1.DependencyLayer),
 	}
@@ -40,7 +46,7 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 	}
 	needsAppliers := release != nil
 	for _, layer := range layers {
-		exists, err := a.exists(ctx, tenant, layer)
+		exists, err := a.letPrune(ctx, tenant, layer)
 		if err != nil {
 			return false, name(layer), explain(err, layer)
 		}
@@ -70,6 +76,11 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 		return false, name(release), nil
 	}
 
+	if tenant.Spec.DeletionPolicy != v1alpha1.DeleteData {
+		if err := a.markRetained(ctx, tenant); err != nil {
+			return false, "", err
+		}
+	}
 	steps := []client.Object{ExternalArtifact(tenant)}
 	accounts := appliers(tenant)
 	if tenant.Spec.DeletionPolicy == v1alpha1.DeleteData {
@@ -88,6 +99,58 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 		}
 	}
 	return true, "", nil
+}
+
+// letPrune makes kustomize-controller prune a layer when it is deleted, and says whether the layer is there. For one that
+// is deleted while it is suspended it would prune nothing: the facility would stay online.
+func (a *Applier) letPrune(ctx context.Context, tenant *v1alpha1.Tenant, layer *kustomizev1.Kustomization) (bool, error) {
+	live := &kustomizev1.Kustomization{}
+	err := a.uncached.Get(ctx, client.ObjectKeyFromObject(layer), live)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !ownedBy(tenant, live) {
+		return false, nil
+	}
+	if live.Spec.DeletionPolicy == kustomizev1.DeletionPolicyWaitForTermination && !live.Spec.Suspend {
+		return true, nil
+	}
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"deletionPolicy":%q,"suspend":false}}`,
+		live.UID, kustomizev1.DeletionPolicyWaitForTermination))
+	err = a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
+	return err == nil, client.IgnoreNotFound(err)
+}
+
+// byHand stands on a namespace for the revision where a Tenant was removed that no revision defined.
+const byHand = "local"
+
+// markRetained notes on the tenant's namespace that it is kept, and by which revision its tenant was removed.
+func (a *Applier) markRetained(ctx context.Context, tenant *v1alpha1.Tenant) error {
+	ns := Namespace(tenant)
+	live, err := a.metadata(ctx, ns)
+	if err != nil {
+		return explain(err, ns)
+	}
+	if live == nil || !ownedBy(tenant, live) || live.GetDeletionTimestamp() != nil || live.GetAnnotations()[v1alpha1.RetainedAnnotation] != "" {
+		return nil
+	}
+	revision := cmp.Or(tenant.Annotations[v1alpha1.RemoveAnnotation], byHand)
+	if err := a.annotate(ctx, live, v1alpha1.RetainedAnnotation, &revision); err != nil {
+		return explain(err, ns)
+	}
+	return nil
+}
+
+// annotate sets an annotation of this very object, or takes it off where value is nil.
+func (a *Applier) annotate(ctx context.Context, live client.Object, key string, value *string) error {
+	data, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": live.GetUID(), "annotations": map[string]*string{key: value}}})
+	if err != nil {
+		return err
+	}
+	return a.client.Patch(ctx, live, client.RawPatch(types.MergePatchType, data), client.FieldOwner(v1alpha1.FieldManager))
 }
 
 // keepAppliers puts back what Flux acts by where somebody has deleted it. Without its account
@@ -180,14 +243,6 @@ func (a *Applier) remove(ctx context.Context, tenant *v1alpha1.Tenant, o client.
 	}
 	if live.GetDeletionTimestamp() != nil {
 		return false, nil
-	}
-	if k, ok := live.(*kustomizev1.Kustomization); ok && k.Spec.Suspend {
-		// kustomize-controller prunes nothing for a Kustomization that is deleted while it is suspended:
-		// the facility would stay online.
-		resume := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"suspend":false}}`))
-		if err := a.client.Patch(ctx, k, resume, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-			return false, client.IgnoreNotFound(err)
-		}
 	}
 	uid := live.GetUID()
 	err = a.client.Delete(ctx, live, client.Preconditions{UID: &uid}, client.PropagationPolicy("Background"))

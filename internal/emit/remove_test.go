@@ -118,7 +118,8 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// A tenant that was removed under Retain and comes back finds its namespace and credentials.
+// A tenant that was removed under Retain and comes back, which somebody has to approve, finds its namespace and
+// credentials.
 func TestComeBack(t *testing.T) {
 	f := newFixture(t)
 	tenant := createTenant(f.WithT, "comes-back")
@@ -133,6 +134,9 @@ func TestComeBack(t *testing.T) {
 		done, _, err := f.Remove(ctx, tenant)
 		return done, err
 	}).Should(BeTrue())
+	ns := &corev1.Namespace{}
+	f.Expect(admin.Get(ctx, types.NamespacedName{Name: tenant.Spec.Namespace}, ns)).To(Succeed())
+	tenant.Annotations = map[string]string{v1alpha1.ApproveAdoptionAnnotation: ns.Name + "/" + string(ns.UID)[:8]}
 	f.Eventually(func() error {
 		_, err := f.Apply(ctx, tenant, published("r2"))
 		return err

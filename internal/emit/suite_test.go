@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -30,11 +28,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/yaml"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/emit"
+	"github.com/digihunch/korthweb/test/apiserver"
 )
 
 const platform = "flux-system"
@@ -63,81 +60,23 @@ func runWithControlPlane(m *testing.M) (code int, err error) {
 			return 1, err
 		}
 	}
-	root := filepath.Join("..", "..")
-	crds := []string{filepath.Join(root, "config", "crd", "bases")}
-	for _, module := range []string{"source-controller", "kustomize-controller", "helm-controller"} {
-		dir, err := exec.Command("go", "-C", filepath.Join(root, "hack", "stack", "programs"),
-			"list", "-m", "-f", "{{.Dir}}", "github.com/fluxcd/"+module).Output()
-		if err != nil {
-			return 1, fmt.Errorf("finding the module of %s: %w", module, err)
-		}
-		crds = append(crds, filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "bases"))
-	}
-	assets, err := filepath.Abs(filepath.Join(root, "bin", "stack"))
+	server, err := apiserver.Start(ctx)
 	if err != nil {
 		return 1, err
 	}
-	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
-		return 1, fmt.Errorf("%w: run make stack", err)
-	}
-	env := &envtest.Environment{BinaryAssetsDirectory: assets, CRDDirectoryPaths: crds, ErrorIfCRDPathMissing: true}
-	if config, err = env.Start(); err != nil {
-		return 1, fmt.Errorf("starting the control plane: %w", err)
-	}
 	defer func() {
-		if stopErr := env.Stop(); err == nil {
+		if stopErr := server.Stop(); err == nil {
 			err = stopErr
 		}
 	}()
-	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+	if admin, err = client.New(server.Admin, client.Options{Scheme: scheme}); err != nil {
 		return 1, err
 	}
 	if err := admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: platform}}); err != nil {
 		return 1, err
 	}
-	if err := grant(filepath.Join(root, "config", "rbac")); err != nil {
-		return 1, err
-	}
-	user, err := env.AddUser(envtest.User{Name: v1alpha1.FieldManager}, nil)
-	if err != nil {
-		return 1, err
-	}
-	config = user.Config()
+	config = server.Korthweb
 	return m.Run(), nil
-}
-
-// grant gives the user that the Applier runs as what config/rbac gives the controller, and no more.
-func grant(dir string) error {
-	for _, file := range []string{"role.yaml", "applier_roles.yaml", "secret_reader_role.yaml"} {
-		data, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			return err
-		}
-		for _, document := range strings.Split(string(data), "\n---\n") {
-			role := &rbacv1.ClusterRole{}
-			if err := yaml.UnmarshalStrict([]byte(document), role); err != nil {
-				return fmt.Errorf("%s: %w", file, err)
-			}
-			// The Role is for the Secrets of sources, which are no concern of the Applier.
-			if role.Kind != "ClusterRole" {
-				continue
-			}
-			if err := admin.Create(ctx, role); err != nil {
-				return fmt.Errorf("%s: %w", file, err)
-			}
-			if strings.HasSuffix(role.Name, "-applier") || role.Name == emit.SecretReaderRole {
-				continue
-			}
-			if err := admin.Create(ctx, &rbacv1.ClusterRoleBinding{
-				ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-				Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}},
-			}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // counter counts requests by what they do.

@@ -3,180 +3,223 @@
 package render
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
-	"regexp"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
-	"go.yaml.in/yaml/v3"
-
-	"github.com/digihunch/korthweb/api/v1alpha1"
-	"github.com/digihunch/korthweb/internal/exposure"
+	appsv1 "k8s.io/api/apps/v1"
+	podsecurity "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	kubejson "sigs.k8s.io/json"
 )
 
-// guard finds in an object what decides whom it belongs to and what it reaches, so that a patched object can be
-// compared with the unpatched one. What only the cluster can decide is left to Kubernetes: both Flux controllers
-// act as the tenant's own ServiceAccounts.
-type guard struct {
-	// namespace of the tenant.
-	namespace string
-	// hosts of the tenant, which are its own alone.
-	hosts []string
-	// allowed tells whether the tenant may have an annotation.
-	allowed func(key, value string) bool
+// The guard catches accidents of who writes patches, a platform engineer: what a patch changes in an object has to be
+// listed for its kind in guard_fields.go. What holds against everybody are the rights of the accounts that Flux acts
+// by, and Kubernetes' admission.
+
+// change is a difference between an object before and after patches.
+type change struct {
+	// path of the field; [] is an item of a list and [+] one that was not there.
+	path []string
+	// names of the items on the path.
+	names []string
+	// before and after are nil where there is nothing.
+	before, after any
 }
 
-func newGuard(t *v1alpha1.Tenant) guard {
-	return guard{
-		namespace: t.Spec.Namespace,
-		hosts:     []string{string(t.Spec.Ingress.Web.Host), string(t.Spec.Ingress.DICOM.Host)},
-		allowed:   func(key, value string) bool { return exposure.Allowed(key, value, t) },
+// String is the path for people: spec.template.spec.containers[orthanc].image.
+func (c change) String() string {
+	path, names := "", c.names
+	for _, segment := range c.path {
+		if isItem(segment) {
+			path, names = path+"["+names[0]+"]", names[1:]
+		} else {
+			path += "." + segment
+		}
 	}
+	return strings.TrimPrefix(path, ".")
 }
 
-// fact is a value at a path, without the indexes of lists.
-type fact struct {
-	path, value string
-}
+func isItem(segment string) bool { return segment == "[]" || segment == "[+]" }
 
-// quote returns the value after a word, in parentheses, unless it is many lines.
-func (f fact) quote(word string) string {
-	if strings.Contains(f.value, "\n") {
-		return ""
+// leaves calls f with what is changed, as deep down as it can be told.
+func (c change) leaves(f func(change) error) error {
+	if reflect.DeepEqual(c.before, c.after) {
+		return nil
 	}
-	return fmt.Sprintf(" (%s%q)", word, f.value)
-}
-
-// facts are what guard finds in an object.
-type facts struct {
-	// fixed may be neither added, changed nor removed.
-	fixed map[fact]bool
-	// foreign names something outside the tenant's namespace, cluster-scoped or another tenant's, and may not be added.
-	foreign map[fact]bool
-}
-
-// foreignText finds namespaces in text: of an Istio identity, of a Service's DNS name, of a gateway's credential.
-var foreignText = []*regexp.Regexp{
-	regexp.MustCompile(`(?:^|/)ns/([^/]*)`),
-	regexp.MustCompile(`[A-Za-z0-9*-]+\.([A-Za-z0-9*-]+)\.svc(?:[^A-Za-z0-9-]|$)`),
-	regexp.MustCompile(`kubernetes(?:-gateway)?://([^/]*)/`),
-}
-
-func (g guard) facts(kind string, n *yaml.Node) facts {
-	f := facts{fixed: map[fact]bool{}, foreign: map[fact]bool{}}
-	g.walk(n, kind, "", f)
-	return f
-}
-
-func (g guard) walk(n *yaml.Node, kind, path string, f facts) {
-	switch n.Kind {
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key, value := n.Content[i].Value, n.Content[i+1]
-			below := strings.TrimPrefix(path+"."+key, ".")
-			if isFixed(kind, key, below, value) || isTemplate(kind, key) {
-				f.fixed[fact{below, text(value)}] = true
-				continue
-			}
-			if !g.allowed(key, text(value)) {
-				f.foreign[fact{below, text(value)}] = true
-			}
-			g.field(strings.ToLower(key), value, below, f)
-			g.walk(value, kind, below, f)
-		}
-	case yaml.SequenceNode:
-		for _, item := range n.Content {
-			g.walk(item, kind, path, f)
-		}
-	case yaml.ScalarNode:
-		if isTemplate(kind, n.Value) {
-			f.fixed[fact{path, n.Value}] = true
-		}
-		for _, pattern := range foreignText {
-			for _, match := range pattern.FindAllStringSubmatch(n.Value, -1) {
-				if match[1] != g.namespace {
-					f.foreign[fact{path, n.Value}] = true
-				}
+	was, isMap := asMap(c.before)
+	now, isMapNow := asMap(c.after)
+	list := false
+	if !isMap || !isMapNow {
+		was, isMap = itemsByName(c.before)
+		now, isMapNow = itemsByName(c.after)
+		list = true
+	}
+	if !isMap || !isMapNow || len(was)+len(now) == 0 {
+		return f(c)
+	}
+	names := maps.Clone(was)
+	maps.Copy(names, now)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		below := change{path: append(slices.Clip(c.path), name), names: c.names, before: was[name], after: now[name]}
+		if list {
+			below.path[len(c.path)], below.names = "[]", append(slices.Clip(c.names), name)
+			if _, ok := was[name]; !ok {
+				below.path[len(c.path)] = "[+]"
 			}
 		}
-	}
-}
-
-// field finds what a field means by its name, in lower case.
-func (g guard) field(name string, value *yaml.Node, path string, f facts) {
-	var own func(string) bool
-	switch {
-	case strings.Contains(name, "namespace"):
-		own = func(s string) bool { return s == g.namespace || s == "" }
-	case name == "kind":
-		// Only of a reference: an object's own kind is compared elsewhere. Cluster is CloudNativePG's.
-		own = func(s string) bool { return s == "Cluster" || !strings.HasPrefix(s, "Cluster") }
-	case name == "volumename":
-		own = func(s string) bool { return s == "" }
-	case name == "hosts" && !strings.Contains(path, "egress"):
-		// Of a route or listener, not of a Sidecar: a host that is nobody's claim could be another tenant's.
-		own = func(s string) bool {
-			namespace, host, qualified := strings.Cut(s, "/")
-			if !qualified {
-				namespace, host = ".", s
-			}
-			return (namespace == "." || namespace == g.namespace) && slices.Contains(g.hosts, host)
-		}
-	case name == "hosts" || name == "gateways":
-		own = func(s string) bool {
-			if s == "mesh" { // every sidecar, as the gateway of one rule of a route
-				return false
-			}
-			namespace, _, qualified := strings.Cut(s, "/")
-			return !qualified || namespace == "." || namespace == "~" || namespace == g.namespace
-		}
-	default:
-		return
-	}
-	items := []*yaml.Node{value}
-	if value.Kind == yaml.SequenceNode {
-		items = value.Content
-	}
-	for _, item := range items {
-		// A map, such as a namespaceSelector, cannot be told to be the tenant's own.
-		isMap := item.Kind == yaml.MappingNode && strings.Contains(name, "namespace")
-		if isMap || item.Kind == yaml.ScalarNode && !own(item.Value) {
-			f.foreign[fact{path, text(item)}] = true
-		}
-	}
-}
-
-// text returns a value on one line.
-func text(n *yaml.Node) string {
-	if n.Kind == yaml.ScalarNode {
-		return n.Value
-	}
-	return strings.TrimSuffix(string(appendDocument(nil, n)), "\n")
-}
-
-// compare returns an error that names the first thing that a patch may not do.
-func (g guard) compare(before, after facts) error {
-	for _, f := range sorted(after.fixed) {
-		if !before.fixed[f] {
-			return fmt.Errorf("%s: a patch may not set this%s", f.path, f.quote("to "))
-		}
-	}
-	for _, f := range sorted(before.fixed) {
-		if !after.fixed[f] {
-			return fmt.Errorf("%s: a patch may not remove this%s", f.path, f.quote(""))
-		}
-	}
-	for _, f := range sorted(after.foreign) {
-		if !before.foreign[f] {
-			return fmt.Errorf("%s: a patch may not reach outside the tenant's namespace %s and hosts %s (%q)", f.path, g.namespace, strings.Join(g.hosts, ", "), f.value)
+		if err := below.leaves(f); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func sorted(m map[fact]bool) []fact {
-	return slices.SortedFunc(maps.Keys(m), func(a, b fact) int {
-		return strings.Compare(a.path+"\x00"+a.value, b.path+"\x00"+b.value)
+// asMap returns a map, which nothing is too, without entries.
+func asMap(value any) (map[string]any, bool) {
+	m, ok := value.(map[string]any)
+	if m == nil {
+		m = map[string]any{}
+	}
+	return m, ok || value == nil
+}
+
+// itemsByName returns the items of a list by their name: the path of a mount, the name of a container, variable or
+// volume; or by their number where they have none, or not one each. Nothing is a list too, without items.
+func itemsByName(value any) (map[string]any, bool) {
+	list, ok := value.([]any)
+	byName, byNumber := make(map[string]any, len(list)), make(map[string]any, len(list))
+	for i, item := range list {
+		byNumber[strconv.Itoa(i)] = item
+		m, _ := item.(map[string]any)
+		for _, field := range []string{"mountPath", "name"} {
+			if name, _ := m[field].(string); name != "" {
+				byName[name] = item
+				break
+			}
+		}
+	}
+	if len(byName) < len(list) {
+		return byNumber, ok || value == nil
+	}
+	return byName, ok || value == nil
+}
+
+// isIn tells whether the change is at or below one of some places, such as spec.template.spec.containers[].image.
+func (c change) isIn(places ...string) bool {
+	path := strings.ReplaceAll(strings.Join(c.path, "."), ".[", "[")
+	return slices.ContainsFunc(places, func(place string) bool {
+		rest, ok := strings.CutPrefix(path, place)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 	})
+}
+
+// checkKind refuses to touch an object of a kind that has nothing for patches.
+func checkKind(o *Object) error {
+	if _, ok := openTo[o.Kind]; ok {
+		return nil
+	}
+	err := fmt.Errorf("%s/%s: a patch may not touch any %s: choose a target that does not match it", o.Kind, o.Name, o.Kind)
+	if instead := insteadOf[o.Kind][""]; instead != "" {
+		err = fmt.Errorf("%w; use %s", err, instead)
+	}
+	return err
+}
+
+// checkChange returns an error that names the first thing that patches may not do to an object.
+func checkChange(kind string, before, after map[string]any) error {
+	if err := (change{before: before, after: after}).leaves(func(c change) error { return c.check(kind) }); err != nil {
+		return err
+	}
+	if kind == "Deployment" {
+		return checkRestricted(after)
+	}
+	return nil
+}
+
+// check judges one change.
+func (c change) check(kind string) error {
+	for place, instead := range insteadOf[kind] {
+		if c.isIn(place) {
+			return fmt.Errorf("%s: a patch may not change this: use %s", c, instead)
+		}
+	}
+	for _, segment := range c.path {
+		if !isItem(segment) && !plainName.MatchString(segment) || strings.Contains(strings.ToLower(segment), "namespace") {
+			return fmt.Errorf("%s: a patch may not change this: %q names or reaches something else", c, segment)
+		}
+	}
+	if !c.isIn(openTo[kind]...) && !c.isOpenKey(kind) {
+		return fmt.Errorf("%s: a patch may not change this: docs/spec/v1alpha1/tenants.md lists under Patches what it may change in kind %s", c, kind)
+	}
+	value, isText := c.after.(string)
+	switch name := c.lastName(); {
+	case value == caSecret:
+		return fmt.Errorf("%s: a patch may not name %s, the key of the tenant's CA", c, caSecret)
+	case isText && kind == "HelmRelease" && !plainValue.MatchString(value):
+		return fmt.Errorf("%s: a value of a chart is letters, digits and ._/:@=+%%- in a patch, on one line and without spaces: "+
+			"charts print some as they are, and run some as templates", c)
+	case c.isIn("spec.template.spec.containers[].env[+]") && !slices.Contains(openVariables, name):
+		return fmt.Errorf("%s: a patch may add the variables %s: Orthanc's options go into spec.orthanc.config, plugins into spec.orthanc.plugins",
+			c, strings.Join(openVariables, ", "))
+	case c.isIn("spec.template.spec.containers[].volumeMounts[+]") && !openMounts.MatchString(name):
+		return fmt.Errorf("%s: a patch may mount below /mnt, /srv, /etc/ssl/certs and /usr/local/share/ca-certificates", c)
+	}
+	return nil
+}
+
+// lastName is the name of the innermost item on the path.
+func (c change) lastName() string {
+	if len(c.names) == 0 {
+		return ""
+	}
+	return c.names[len(c.names)-1]
+}
+
+// isOpenKey tells whether the change is of a label or annotation that is open: one that is listed, or one without a
+// prefix that the object does not have, which by Kubernetes' own rule is private to its user and instructs nobody.
+func (c change) isOpenKey(kind string) bool {
+	if len(c.path) < 2 {
+		return false
+	}
+	if _, isText := c.after.(string); !isText && c.after != nil {
+		return false
+	}
+	at, key := c.path[:len(c.path)-1], c.path[len(c.path)-1]
+	place := strings.Join(at, ".")
+	if slices.Contains(openKeys[kind][place], key) {
+		return true
+	}
+	return (place == "metadata.labels" || place == "metadata.annotations") && c.before == nil && !strings.Contains(key, "/")
+}
+
+var podSecurity = sync.OnceValues(func() (policy.Evaluator, error) { return policy.NewEvaluator(policy.DefaultChecks(), nil) })
+
+// checkRestricted asks of a Deployment what its namespace asks of the pods: such a pod would never start.
+func checkRestricted(object map[string]any) error {
+	data, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	var d appsv1.Deployment
+	// As the apiserver reads it: names in their own letters, and none that it does not know.
+	if strict, err := kubejson.UnmarshalStrict(data, &d); err != nil || len(strict) > 0 {
+		return fmt.Errorf("is not a Deployment that Kubernetes could read: %w", errors.Join(append(strict, err)...))
+	}
+	evaluator, err := podSecurity()
+	if err != nil {
+		return err
+	}
+	level := podsecurity.LevelVersion{Level: podsecurity.LevelRestricted, Version: podsecurity.LatestVersion()}
+	results := evaluator.EvaluatePod(level, &d.Spec.Template.ObjectMeta, &d.Spec.Template.Spec)
+	if result := policy.AggregateCheckResults(results); !result.Allowed {
+		return fmt.Errorf("spec.template: a patch may not take the pods out of Pod Security level restricted: %s", result.ForbiddenDetail())
+	}
+	return nil
 }

@@ -3,161 +3,167 @@
 package render
 
 import (
+	"regexp"
 	"slices"
-	"strings"
-
-	"go.yaml.in/yaml/v3"
-
-	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// openKinds are those that a patch may touch. Any other kind is closed: it keeps others out of the tenant's namespace,
-// gives rights in it, or is made of what the Tenant has fields for.
-var openKinds = []string{
-	"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "PersistentVolumeClaim", "Service", "ServiceAccount",
-	"HelmRelease", "OCIRepository", "Certificate", "Issuer", "Cluster", "ScheduledBackup", "ObjectStore",
-	"Gateway", "VirtualService", "DestinationRule", "Sidecar", "IngressRoute", "IngressRouteTCP",
-	"PodMonitor", "ServiceMonitor", "PrometheusRule",
+// placement is how the pods of a chart, or of a part of it, are sized, placed and pulled.
+func placement(at string) []string {
+	var places []string
+	for _, value := range []string{
+		"affinity", "autoscaling", "image", "imagePullPolicy", "imagePullSecrets", "nodeSelector", "podDisruptionBudget",
+		"priorityClassName", "replicaCount", "resources", "terminationGracePeriodSeconds", "tolerations",
+		"topologySpreadConstraints", "updateStrategy",
+	} {
+		places = append(places, at+value)
+	}
+	return places
 }
 
-// insteadOf says, for a closed kind, which field of the Tenant is meant for the purpose.
-var insteadOf = map[string]string{
-	"ConfigMap":     "Orthanc's options go into spec.orthanc.config",
-	"LimitRange":    "its bounds are those of spec.quota.containers",
-	"ResourceQuota": "its limits are those of spec.quota.hard",
-	"ServiceEntry":  "hosts to reach go into spec.ingress.egress.hosts",
-	"TLSOption":     "spec.ingress.dicom.clientCertificates says who must show a certificate",
-}
-
-// fixedFields are the fields, in lower case, that a patch may not touch: the identity to act as (without one, a
-// Flux controller acts as itself) and its token, who may see a service or route, the label by which an Istio Gateway
-// finds its pods, which is not bound to a namespace, addresses and names that could be another's, the node, and "<<",
-// by which YAML says a field without its name.
-var fixedFields = []string{
-	"serviceaccountname", "serviceaccount", "automountserviceaccounttoken", "kubeconfig", "exportto", "istio",
-	"externalips", "externalname", "loadbalancerip", "delegate",
-	"hostpath", "hostnetwork", "hostpid", "hostipc", "<<",
-}
-
-// fixedPaths are the places, in lower case, that a patch may not touch in an object of a kind: where a chart comes
-// from and what happens to it, which is the Tenant's to say, the gateways of a route, which is every sidecar's without
-// them, the headers of its answers, and what a sidecar lets out and in. So are the number of Orthanc's pods and how they
-// are replaced, on which their identifiers and the database's connections depend, and the volumes, which cannot change.
-var fixedPaths = map[string][]string{
-	"Deployment":              {"spec.replicas", "spec.strategy"},
-	"HorizontalPodAutoscaler": {"spec.minreplicas", "spec.maxreplicas", "spec.scaletargetref"},
-	"PersistentVolumeClaim":   {"spec.accessmodes", "spec.storageclassname", "spec.resources"},
+// openTo are the kinds that patches may touch, and the places that they may change there, beside openKeys. Not listed is
+// what decides whom an object belongs to, what it reaches, what it keeps, and who is let in: identities, selectors,
+// volumes, policies, TLS and authentication. [] is an item that is there, [+] one that a patch adds.
+var openTo = map[string][]string{
+	"Deployment": {
+		"spec.minReadySeconds", "spec.progressDeadlineSeconds", "spec.revisionHistoryLimit",
+		"spec.template.spec.affinity", "spec.template.spec.imagePullSecrets", "spec.template.spec.nodeSelector",
+		"spec.template.spec.priorityClassName", "spec.template.spec.terminationGracePeriodSeconds",
+		"spec.template.spec.securityContext.fsGroup", "spec.template.spec.securityContext.fsGroupChangePolicy",
+		"spec.template.spec.securityContext.runAsGroup", "spec.template.spec.securityContext.runAsNonRoot",
+		"spec.template.spec.securityContext.runAsUser", "spec.template.spec.securityContext.seccompProfile",
+		"spec.template.spec.securityContext.supplementalGroups",
+		"spec.template.spec.tolerations", "spec.template.spec.topologySpreadConstraints",
+		"spec.template.spec.containers[].image", "spec.template.spec.containers[].imagePullPolicy",
+		"spec.template.spec.containers[].resources", "spec.template.spec.containers[].env[+]",
+		"spec.template.spec.containers[].volumeMounts[+]",
+		"spec.template.spec.containers[].startupProbe.failureThreshold", "spec.template.spec.containers[].startupProbe.periodSeconds",
+		"spec.template.spec.containers[].livenessProbe.failureThreshold", "spec.template.spec.containers[].livenessProbe.timeoutSeconds",
+		"spec.template.spec.containers[].readinessProbe.failureThreshold", "spec.template.spec.containers[].readinessProbe.timeoutSeconds",
+		"spec.template.spec.containers[+]", "spec.template.spec.initContainers[+]",
+		"spec.template.spec.volumes[].emptyDir.sizeLimit", "spec.template.spec.volumes[+].name",
+		"spec.template.spec.volumes[+].configMap", "spec.template.spec.volumes[+].secret",
+		"spec.template.spec.volumes[+].emptyDir", "spec.template.spec.volumes[+].persistentVolumeClaim",
+	},
+	"HorizontalPodAutoscaler": {"spec.behavior"},
+	"PodDisruptionBudget":     {"spec.maxUnavailable", "spec.minAvailable", "spec.unhealthyPodEvictionPolicy"},
+	"PersistentVolumeClaim":   nil,
+	"Service": {
+		"spec.externalTrafficPolicy", "spec.internalTrafficPolicy", "spec.ipFamilies", "spec.ipFamilyPolicy",
+		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "spec.trafficDistribution",
+	},
+	"ServiceAccount": {"imagePullSecrets"},
+	"HelmRelease": append(slices.Concat(placement("spec.values."), placement("spec.values.deployment."),
+		placement("spec.values.postgresql."), placement("spec.values.pgpool.")),
+		"spec.interval", "spec.timeout", "spec.maxHistory",
+		"spec.values.accessLog", "spec.values.log", "spec.values.deployment.minReadySeconds", "spec.values.deployment.replicas",
+		"spec.values.global.imagePullSecrets", "spec.values.global.imageRegistry", "spec.values.global.security.allowInsecureImages",
+		"spec.values.metrics.image", "spec.values.metrics.resources", "spec.values.volumePermissions.image",
+		"spec.values.service.externalTrafficPolicy", "spec.values.service.ipFamilies", "spec.values.service.ipFamilyPolicy",
+		"spec.values.service.loadBalancerSourceRanges",
+	),
+	"OCIRepository": {"spec.interval", "spec.timeout"},
+	"Certificate": {
+		"spec.revisionHistoryLimit", "spec.duration", "spec.renewBefore", "spec.renewBeforePercentage",
+		"spec.privateKey.algorithm", "spec.privateKey.encoding", "spec.privateKey.size",
+	},
+	"Issuer": nil,
 	"Cluster": {
-		"spec.postgresql.parameters.max_connections", "spec.storage.size", "spec.storage.storageclass",
+		"spec.affinity", "spec.description", "spec.ephemeralVolumesSizeLimit", "spec.failoverDelay", "spec.imageCatalogRef",
+		"spec.imageName", "spec.imagePullPolicy", "spec.imagePullSecrets", "spec.logLevel", "spec.maxSyncReplicas",
+		"spec.minSyncReplicas", "spec.monitoring.customQueriesConfigMap", "spec.nodeMaintenanceWindow",
+		"spec.postgresql.parameters", "spec.postgresql.shared_preload_libraries", "spec.postgresql.synchronous",
+		"spec.primaryUpdateMethod", "spec.primaryUpdateStrategy", "spec.priorityClassName", "spec.probes",
+		"spec.smartShutdownTimeout", "spec.startDelay", "spec.stopDelay", "spec.switchoverDelay",
+		"spec.topologySpreadConstraints",
+	},
+	"ScheduledBackup": nil,
+	"ObjectStore":     {"spec.configuration.data", "spec.configuration.wal", "spec.instanceSidecarConfiguration.resources"},
+	"Gateway":         nil,
+	"VirtualService":  {"spec.http[].timeout", "spec.http[].retries"},
+	"DestinationRule": {
+		"spec.trafficPolicy.connectionPool", "spec.trafficPolicy.loadBalancer", "spec.trafficPolicy.outlierDetection",
+	},
+	"IngressRoute":    nil,
+	"IngressRouteTCP": nil,
+	"PodMonitor":      {"spec.podMetricsEndpoints[].interval", "spec.podMetricsEndpoints[].scrapeTimeout"},
+}
+
+// What Istio's proxies are given, and who a ServiceAccount is to a cloud.
+var (
+	proxySizes = []string{
+		"sidecar.istio.io/proxyCPU", "sidecar.istio.io/proxyCPULimit", "sidecar.istio.io/proxyMemory",
+		"sidecar.istio.io/proxyMemoryLimit", "sidecar.istio.io/logLevel", "sidecar.istio.io/componentLogLevel",
+	}
+	identities = []string{
+		"eks.amazonaws.com/role-arn", "iam.gke.io/gcp-service-account", "azure.workload.identity/client-id",
+		"azure.workload.identity/tenant-id",
+	}
+)
+
+// openKeys are the labels and annotations that patches may set, by kind and place, beside those without a prefix.
+var openKeys = map[string]map[string][]string{
+	"Deployment": {
+		"spec.template.metadata.annotations": proxySizes,
+		"spec.template.metadata.labels":      {"azure.workload.identity/use"},
+	},
+	"ServiceAccount": {"metadata.annotations": identities},
+	"Cluster":        {"spec.serviceAccountTemplate.metadata.annotations": identities},
+	"HelmRelease": {
+		"spec.values.podAnnotations": proxySizes, "spec.values.deployment.podAnnotations": proxySizes,
+	},
+}
+
+// insteadOf is what to use in place of a patch, by kind and place: a field of the Tenant has it. "" is the whole kind.
+var insteadOf = map[string]map[string]string{
+	"ConfigMap":     {"": "spec.orthanc.config for Orthanc's options"},
+	"LimitRange":    {"": "spec.quota.containers"},
+	"ResourceQuota": {"": "spec.quota.hard"},
+	"ServiceEntry":  {"": "spec.ingress.egress.hosts for hosts to reach"},
+	"Sidecar":       {"": "spec.ingress.egress.hosts for hosts to reach"},
+	"TLSOption":     {"": "spec.ingress.dicom.clientCertificates"},
+	"Deployment":    {"spec.replicas": "spec.orthanc.replicas", "spec.template.spec.containers[].args": "spec.orthanc.config"},
+	"HorizontalPodAutoscaler": {
+		"spec.minReplicas": "spec.orthanc.autoscaling", "spec.maxReplicas": "spec.orthanc.autoscaling", "spec.metrics": "spec.orthanc.autoscaling",
+	},
+	"PersistentVolumeClaim": {"spec": "spec.orthanc.storage"},
+	"Service": {
+		"metadata.annotations": "spec.ingress.service.annotations", "spec.type": "spec.ingress.service.type",
+		"spec.loadBalancerIP": "spec.ingress.service.loadBalancerIP", "spec.loadBalancerClass": "spec.ingress.service.loadBalancerClass",
 	},
 	"HelmRelease": {
-		"spec.chart", "spec.chartref", "spec.valuesfrom", "spec.postrenderers", "spec.install.crds", "spec.upgrade.crds",
+		"spec.chart": "the Tenant's chart", "spec.chartRef": "the Tenant's chart",
+		"spec.values.service.annotations":       "spec.ingress.service.annotations",
+		"spec.values.service.type":              "spec.ingress.service.type",
+		"spec.values.service.loadBalancerIP":    "spec.ingress.service.loadBalancerIP",
+		"spec.values.service.loadBalancerClass": "spec.ingress.service.loadBalancerClass",
 	},
 	"OCIRepository": {
-		"spec.url", "spec.insecure", "spec.provider", "spec.secretref", "spec.certsecretref", "spec.proxysecretref",
+		"spec.url": "chart.url of the Tenant", "spec.ref": "chart.version of the Tenant", "spec.insecure": "chart.insecure of the Tenant",
+		"spec.secretRef": "chart.secretRef of the Tenant",
 	},
-	"VirtualService": {"spec.gateways", "spec.http.headers", "spec.http.route.headers"},
-	"Sidecar":        {"spec.outboundtrafficpolicy", "spec.workloadselector", "spec.ingress"},
+	"Certificate": {"spec.issuerRef": "spec.certificates.issuerRef"},
+	"Cluster": {
+		"spec.instances": "spec.postgres.instances", "spec.storage": "spec.postgres.storage", "spec.resources": "spec.postgres.resources",
+		"spec.postgresql.parameters.max_connections": "spec.orthanc.replicas, which it follows from",
+	},
+	"ScheduledBackup": {"spec": "spec.postgres.backup"},
+	"Gateway":         {"spec.servers": "spec.ingress"},
 }
 
-// tunable are the only places, in lower case, that a patch may touch below a root in an object of a kind. The rest
-// there is TLS, certificates, access to the database, or a door to more: a chart can be told to run anything.
-// An image may be changed, for registries of one's own: who may patch chooses Orthanc's image and the chart anyway.
-var tunable = map[string]struct {
-	root  string
-	paths []string
-}{
-	"HelmRelease": {"spec.values", append(slices.Concat(
-		chartValues(""), chartValues("postgresql."), chartValues("pgpool."), chartValues("deployment.")),
-		"spec.values.log", "spec.values.accesslog", "spec.values.deployment.replicas", "spec.values.deployment.minreadyseconds",
-		"spec.values.metrics.image", "spec.values.metrics.resources", "spec.values.volumepermissions.image",
-		"spec.values.global.imageregistry", "spec.values.global.imagepullsecrets", "spec.values.global.security.allowinsecureimages",
-		"spec.values.service.annotations", "spec.values.service.loadbalancersourceranges",
-		"spec.values.service.externaltrafficpolicy", "spec.values.service.ipfamilies", "spec.values.service.ipfamilypolicy",
-	)},
-	"Certificate": {"spec", []string{
-		"spec.duration", "spec.renewbefore", "spec.renewbeforepercentage", "spec.revisionhistorylimit",
-		"spec.privatekey.algorithm", "spec.privatekey.size", "spec.privatekey.encoding",
-	}},
-	"Cluster": {"spec", []string{
-		"spec.affinity", "spec.description", "spec.ephemeralvolumessizelimit", "spec.failoverdelay", "spec.imagecatalogref",
-		"spec.imagename", "spec.imagepullpolicy", "spec.imagepullsecrets", "spec.inheritedmetadata", "spec.instances",
-		"spec.livenessprobetimeout", "spec.loglevel", "spec.maxsyncreplicas", "spec.minsyncreplicas", "spec.monitoring",
-		"spec.nodemaintenancewindow", "spec.postgresql.parameters", "spec.postgresql.shared_preload_libraries",
-		"spec.postgresql.synchronous", "spec.primaryupdatemethod", "spec.primaryupdatestrategy", "spec.priorityclassname",
-		"spec.probes", "spec.resources", "spec.schedulername", "spec.serviceaccounttemplate", "spec.smartshutdowntimeout",
-		"spec.startdelay", "spec.stopdelay", "spec.storage", "spec.switchoverdelay", "spec.topologyspreadconstraints",
-		"spec.walstorage",
-	}},
-	"ObjectStore": {"spec", []string{
-		"spec.configuration.data", "spec.configuration.wal", "spec.instancesidecarconfiguration.resources",
-	}},
-	"Service": {"spec", []string{
-		"spec.externaltrafficpolicy", "spec.internaltrafficpolicy", "spec.ipfamilies", "spec.ipfamilypolicy",
-		"spec.loadbalancersourceranges", "spec.sessionaffinity", "spec.sessionaffinityconfig", "spec.trafficdistribution",
-	}},
-	"DestinationRule": {"spec", []string{
-		"spec.trafficpolicy.connectionpool", "spec.trafficpolicy.loadbalancer", "spec.trafficpolicy.outlierdetection",
-	}},
-	"Issuer":          {"spec", nil},
-	"Gateway":         {"spec", nil},
-	"IngressRoute":    {"spec", nil},
-	"IngressRouteTCP": {"spec", nil},
+// openVariables are those that a patch may add to a container of the bundle. Orthanc's image takes options, plugins and
+// scripts from others, and its database's library takes where to connect to.
+var openVariables = []string{
+	"TZ", "LANG", "LC_ALL", "MALLOC_ARENA_MAX", "LOGS_THREADNAMES_IN_CONTEXT", "SSL_CERT_DIR", "SSL_CERT_FILE", "AWS_REGION",
 }
 
-// chartValues are the values of a chart, or of a part of it, that say how its pods are sized, placed and pulled.
-func chartValues(part string) []string {
-	values := []string{
-		"affinity", "autoscaling", "image", "imagepullpolicy", "imagepullsecrets", "nodeselector", "podannotations",
-		"poddisruptionbudget", "priorityclassname", "replicacount", "resources", "terminationgraceperiodseconds",
-		"tolerations", "topologyspreadconstraints", "updatestrategy",
-	}
-	for i, v := range values {
-		values[i] = "spec.values." + part + v
-	}
-	return values
-}
-
-// fixedPrefixes begin the labels and annotations that a patch may not touch: those that Korthweb, and those that
-// kustomize, Flux and Istio, take instructions from. Some let a pod, or a port of it, out of the mesh.
-var fixedPrefixes = []string{
-	v1alpha1.LabelPrefix, "config.kubernetes.io/", "internal.config.kubernetes.io/", "kustomize.config.k8s.io/",
-	"kustomize.toolkit.fluxcd.io/", "networking.istio.io/exportTo", "sidecar.istio.io/", "traffic.sidecar.istio.io/",
-	"inject.istio.io/", "proxy.istio.io/", "ambient.istio.io/", "istio.io/",
-}
-
-// sizePrefixes begin the annotations of Istio that only say how large its proxies are and how much they log.
-var sizePrefixes = []string{
-	"sidecar.istio.io/proxyCPU", "sidecar.istio.io/proxyMemory", "sidecar.istio.io/logLevel", "sidecar.istio.io/componentLogLevel",
-}
-
-// caSecret holds the key of the tenant's CA. It is cert-manager's alone: a patch may not name it anywhere.
+// caSecret holds the key of the tenant's CA, which is cert-manager's alone.
 const caSecret = "tenant-ca"
 
-// isTemplate tells whether text may be a template of Helm. Charts run some of their values as templates (Traefik's:
-// annotations and affinity of its pods), with the rights of the tenant's helm-applier, who reads every Secret there.
-func isTemplate(kind, text string) bool { return kind == "HelmRelease" && strings.Contains(text, "{{") }
-
-// isFixed tells whether a patch may not touch a field, by its name, its path or what it holds.
-func isFixed(kind, key, path string, value *yaml.Node) bool {
-	hasPrefix := func(prefix string) bool { return strings.HasPrefix(key, prefix) }
-	path = strings.ToLower(path)
-	return slices.Contains(fixedFields, strings.ToLower(key)) ||
-		slices.ContainsFunc(fixedPrefixes, hasPrefix) && !slices.ContainsFunc(sizePrefixes, hasPrefix) ||
-		slices.Contains(fixedPaths[kind], path) ||
-		value.Value == caSecret ||
-		!isTunable(kind, path) && (value.Kind != yaml.MappingNode || len(value.Content) == 0)
-}
-
-// isTunable tells whether a patch may touch a path in lower case, as far as tunable says.
-func isTunable(kind, path string) bool {
-	t, ok := tunable[kind]
-	return !ok || !isWithin(path, t.root) ||
-		slices.ContainsFunc(t.paths, func(open string) bool { return isWithin(path, open) })
-}
-
-// isWithin tells whether a path is another or below it.
-func isWithin(path, parent string) bool {
-	rest, ok := strings.CutPrefix(path, parent)
-	return ok && (rest == "" || rest[0] == '.')
-}
+var (
+	// openMounts are where a patch may mount something in a container of the bundle.
+	openMounts = regexp.MustCompile(`^/(mnt|srv|etc/ssl/certs|usr/local/share/ca-certificates)(/[A-Za-z0-9][-A-Za-z0-9._]*)*$`)
+	// plainName is a field, or the key of a label or annotation.
+	plainName = regexp.MustCompile(`^[A-Za-z0-9_][-A-Za-z0-9_./]*$`)
+	// plainValue is text that is one scalar wherever a chart prints it.
+	plainValue = regexp.MustCompile(`^([A-Za-z0-9_/]([-A-Za-z0-9._/:@=+%]*[-A-Za-z0-9._/@=+%])?)?$`)
+)

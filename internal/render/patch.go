@@ -3,62 +3,67 @@
 package render
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
+	"maps"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-	"sigs.k8s.io/kustomize/api/filters/patchjson6902"
-	"sigs.k8s.io/kustomize/api/provider"
-	"sigs.k8s.io/kustomize/api/resmap"
-	"sigs.k8s.io/kustomize/api/resource"
-	"sigs.k8s.io/kustomize/api/types"
-	"sigs.k8s.io/kustomize/kyaml/resid"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
+	"sigs.k8s.io/kustomize/kyaml/yaml/merge2"
 	sigsyaml "sigs.k8s.io/yaml"
-
-	"github.com/fluxcd/pkg/apis/kustomize"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
-// patch applies the tenant's own patches to all layers with kustomize's patch filters, and refuses those that
-// do more than change objects within the tenant's namespace.
+// The bounds of what patches cost. What does not fit is refused before anything is applied.
+const (
+	// maxPatchDepth is how deep a patch may be nested.
+	maxPatchDepth = 32
+	// maxPatchedObjects is how often an object may be patched, by all patches together.
+	maxPatchedObjects = 512
+	// maxPatchWork bounds the bytes of a patch times the objects that it is applied to, of all patches together.
+	maxPatchWork = 64 << 10
+	// maxPatchError is the most bytes of an error that a patch, which may be quoted in it, can cause.
+	maxPatchError = 1024
+)
+
+// patch applies the tenant's own patches to all layers as kustomize would, and refuses those that the guard does not
+// know as harmless.
 func (b *Bundle) patch(t *v1alpha1.Tenant) error {
 	size := 0
 	for _, p := range t.Spec.Patches {
 		size += len(p.Patch)
 	}
-	if size > v1alpha1.MaxPatchBytes {
-		return &Error{Field: "spec.patches", Err: fmt.Errorf("have %d bytes, at most %d are allowed", size, v1alpha1.MaxPatchBytes)}
+	if n := len(t.Spec.Patches); n > v1alpha1.MaxPatches || size > v1alpha1.MaxPatchBytes {
+		return &Error{Field: "spec.patches", Err: fmt.Errorf("are %d with %d bytes: at most %d with %d bytes are allowed",
+			n, size, v1alpha1.MaxPatches, v1alpha1.MaxPatchBytes)}
 	}
-	p, err := newPatcher(b, newGuard(t))
-	if err != nil {
-		return fmt.Errorf("tenant %s: objects to patch: %w", t.Name, err)
+	p := patcher{namespace: t.Spec.Namespace, objects: map[*Object]*patched{}}
+	for _, l := range b.Layers {
+		for i := range l.Objects {
+			p.all = append(p.all, &l.Objects[i])
+		}
 	}
 	for i, patch := range t.Spec.Patches {
 		if err := p.apply(patch); err != nil {
 			return &Error{Field: fmt.Sprintf("spec.patches[%d]", i), Err: shorten(err)}
 		}
 	}
-	patched := p.patched
-	for _, l := range b.Layers {
-		for i := range l.Objects {
-			if patched[0] != nil {
-				l.Objects[i].node = patched[0]
-			}
-			patched = patched[1:]
+	for o, after := range p.objects {
+		node, err := valueNode(after.now)
+		if err != nil {
+			return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
 		}
+		o.node = node
 	}
 	return nil
 }
-
-// maxPatchError is the most bytes of an error that a patch, which may be quoted in it, can cause.
-const maxPatchError = 1024
 
 func shorten(err error) error {
 	text := err.Error()
@@ -68,102 +73,135 @@ func shorten(err error) error {
 	return errors.New(strings.ToValidUTF8(text[:maxPatchError], "") + "…")
 }
 
-// patcher holds the objects of all layers while they are patched.
+// patcher patches the objects of all layers.
 type patcher struct {
-	guard   guard
-	factory *resource.Factory
-	state   resmap.ResMap
-	// objects before they are patched, what they are to kustomize, and what became of those that are patched.
-	objects   []Object
-	resources []*resource.Resource
-	patched   []*yaml.Node
+	namespace string
+	all       []*Object
+	// objects that have been patched.
+	objects map[*Object]*patched
+	// count of the times that an object was patched, and the bytes of patches for each.
+	count, work int
 }
 
-func newPatcher(b *Bundle, g guard) (*patcher, error) {
-	p := &patcher{guard: g, factory: provider.NewDefaultDepProvider().GetResourceFactory()}
-	var nodes []*kyaml.RNode
-	for _, l := range b.Layers {
-		for _, o := range l.Objects {
-			p.objects = append(p.objects, o)
-			nodes = append(nodes, kyaml.NewRNode(o.node).Copy())
-		}
-	}
-	p.patched = make([]*yaml.Node, len(p.objects))
-	var err error
-	if p.state, err = resmap.NewFactory(p.factory).NewResMapFromRNodeSlice(nodes); err != nil {
-		return nil, err
-	}
-	if p.resources = p.state.Resources(); len(p.resources) != len(p.objects) {
-		return nil, fmt.Errorf("kustomize takes %d objects for %d", len(p.objects), len(p.resources))
-	}
-	return p, nil
-}
+// patched is an object before all patches and now, as decoded JSON.
+type patched struct{ before, now map[string]any }
 
 // apply applies one patch and checks what came of it.
-func (p *patcher) apply(patch kustomize.Patch) (err error) {
-	// A patch is anybody's text, and the libraries that take it were not written for that.
+func (p *patcher) apply(patch v1alpha1.Patch) (err error) {
+	// The libraries that take a patch were not written for anybody's text.
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("kustomize cannot apply it: %v", r)
+			err = fmt.Errorf("cannot be applied: %v", r)
 		}
 	}()
 	parts, err := p.split(patch)
 	if err != nil {
 		return err
 	}
-	touched := map[*resource.Resource]bool{}
 	for _, part := range parts {
-		matched, err := p.state.Select(*part.target)
+		matched, err := part.target.choose(p.all)
 		if err != nil {
 			return fmt.Errorf("target: %w", err)
 		}
 		if len(matched) == 0 {
-			return fmt.Errorf("its target matches no object of the bundle: %s", describe(*part.target))
+			return fmt.Errorf("its target matches no object of the bundle: %s", part.target)
 		}
-		for _, r := range matched {
-			touched[r] = true
+		for _, o := range matched {
+			if err := checkKind(o); err != nil {
+				return err
+			}
 		}
-		if err := part.applyTo(p.state, matched); err != nil {
-			return err
+		p.count += len(matched)
+		p.work += len(matched) * part.size
+		if p.count > maxPatchedObjects || p.work > maxPatchWork {
+			return fmt.Errorf("is too much work: all patches together may be applied to %d objects, and have %d bytes times the objects: "+
+				"choose a target that matches fewer, or put several patches into one", maxPatchedObjects, maxPatchWork)
 		}
-	}
-	return p.check(touched)
-}
-
-// part is one patch, a strategic merge patch unless it has operations, and its target.
-type part struct {
-	target     *types.Selector
-	merge      *resource.Resource
-	operations string
-}
-
-// applyTo applies the patch with kustomize's filters to the objects that its target matched.
-func (p part) applyTo(state resmap.ResMap, matched []*resource.Resource) error {
-	if p.merge != nil {
-		return state.ApplySmPatch(resource.MakeIdSet(matched), p.merge)
-	}
-	for _, r := range matched {
-		if err := r.ApplyFilter(patchjson6902.Filter{Patch: p.operations}); err != nil {
-			return fmt.Errorf("%s/%s: %w", r.GetKind(), r.GetName(), err)
+		for _, o := range matched {
+			if err := p.applyTo(o, part); err != nil {
+				return fmt.Errorf("%s/%s: %w", o.Kind, o.Name, err)
+			}
 		}
 	}
 	return nil
 }
 
+func (p *patcher) applyTo(o *Object, part part) error {
+	object := p.objects[o]
+	if object == nil {
+		before := nodeValue(o.node).(map[string]any)
+		object = &patched{before: before, now: before}
+	}
+	now, err := part.patch(object.now)
+	if err != nil {
+		return err
+	}
+	if err := checkChange(o.Kind, object.before, now); err != nil {
+		return err
+	}
+	object.now = now
+	p.objects[o] = object
+	return nil
+}
+
+// part is one patch of one target: either a strategic merge patch or JSON 6902 operations.
+type part struct {
+	target     target
+	merge      map[string]any
+	operations jsonpatch.Patch
+	// size is that of the text in bytes.
+	size int
+}
+
+// patch returns a patched object. It does not change the object that it is given.
+func (p part) patch(object map[string]any) (map[string]any, error) {
+	if p.merge != nil {
+		return mergeInto(object, p.merge)
+	}
+	data, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = p.operations.Apply(data); err != nil {
+		return nil, err
+	}
+	return decodeObject(data)
+}
+
+// mergeInto applies a strategic merge patch with kustomize's own merge. Names and kinds in the patch say which object
+// it is for, not what it should become.
+func mergeInto(object, patch map[string]any) (map[string]any, error) {
+	patchNode, err := valueNode(patch)
+	if err != nil {
+		return nil, err
+	}
+	node, err := valueNode(object)
+	if err != nil {
+		return nil, err
+	}
+	was, to := kyaml.NewRNode(node), kyaml.NewRNode(patchNode)
+	to.SetApiVersion(was.GetApiVersion())
+	to.SetKind(was.GetKind())
+	if err := errors.Join(to.SetName(was.GetName()), to.SetNamespace(was.GetNamespace())); err != nil {
+		return nil, err
+	}
+	merged, err := merge2.Merge(to, was, kyaml.MergeOptions{ListIncreaseDirection: kyaml.MergeOptionsListPrepend})
+	if err != nil {
+		return nil, err
+	}
+	if merged.IsNilOrEmpty() {
+		return nil, errors.New("a patch may not remove an object")
+	}
+	now, ok := nodeValue(merged.YNode()).(map[string]any)
+	if !ok {
+		return nil, errors.New("is no object any more")
+	}
+	return now, nil
+}
+
 // split reads a patch as a JSON 6902 patch or as one or more strategic merge patches, whose targets, if none is
 // given, are the objects that they name.
-func (p *patcher) split(patch kustomize.Patch) ([]part, error) {
-	var target *types.Selector
-	if s := patch.Target; s != nil {
-		target = &types.Selector{
-			ResId: resid.ResId{
-				Gvk:  resid.Gvk{Group: s.Group, Version: s.Version, Kind: s.Kind},
-				Name: s.Name, Namespace: s.Namespace,
-			},
-			AnnotationSelector: s.AnnotationSelector,
-			LabelSelector:      s.LabelSelector,
-		}
-	}
+func (p *patcher) split(patch v1alpha1.Patch) ([]part, error) {
 	documents, err := decodeAll(patch.Patch)
 	if err != nil {
 		return nil, err
@@ -171,96 +209,97 @@ func (p *patcher) split(patch kustomize.Patch) ([]part, error) {
 	if len(documents) == 0 {
 		return nil, errors.New("is empty")
 	}
-	if documents[0].Kind == yaml.SequenceNode {
-		if target == nil {
-			return nil, errors.New("a JSON 6902 patch needs a target")
-		}
-		if len(documents) > 1 {
-			return nil, errors.New("a JSON 6902 patch must be one document")
-		}
-		operations, err := readOperations(patch.Patch)
-		if err != nil {
-			return nil, err
-		}
-		return []part{{target: target, operations: operations}}, nil
+	if documents[0][0] == '[' {
+		return splitOperations(patch, documents)
 	}
-	if target != nil && len(documents) > 1 {
+	if patch.Target != nil && len(documents) > 1 {
 		return nil, errors.New("a strategic merge patch with a target must be one document")
 	}
 	var parts []part
 	for _, d := range documents {
-		if d.Kind != yaml.MappingNode {
+		merge, err := decodeObject(d)
+		if err != nil {
 			return nil, errors.New("is neither a strategic merge patch nor a list of JSON 6902 operations")
 		}
-		if ns, _ := find(d, "metadata", "namespace"); ns != nil && ns.Value != p.guard.namespace {
-			return nil, fmt.Errorf("metadata.namespace: names namespace %q, the tenant's is %q", ns.Value, p.guard.namespace)
-		}
-		to := target
-		if to == nil {
-			if to, err = namedBy(d); err != nil {
-				return nil, err
-			}
-		}
-		text, err := yaml.Marshal(d)
-		if err != nil {
+		if err := checkDirectives(merge); err != nil {
 			return nil, err
 		}
-		merge, err := p.factory.FromBytes(text)
-		if err != nil {
+		metadata, _ := merge["metadata"].(map[string]any)
+		if ns, ok := metadata["namespace"]; ok && ns != p.namespace {
+			return nil, fmt.Errorf("metadata.namespace: names namespace %q, the tenant's is %q", ns, p.namespace)
+		}
+		to := target{}
+		if patch.Target != nil {
+			to = target{*patch.Target}
+		} else if to, err = namedBy(merge, metadata); err != nil {
 			return nil, err
 		}
-		parts = append(parts, part{target: to, merge: merge})
+		parts = append(parts, part{target: to, merge: merge, size: len(d)})
 	}
 	return parts, nil
 }
 
-// namedBy returns a selector of the object that a strategic merge patch names.
-func namedBy(d *yaml.Node) (*types.Selector, error) {
-	n := kyaml.NewRNode(d)
-	if n.GetKind() == "" || n.GetName() == "" {
-		return nil, errors.New("a strategic merge patch needs a target, or a kind and metadata.name")
-	}
-	group, version := resid.ParseGroupVersion(n.GetApiVersion())
-	return &types.Selector{ResId: resid.ResId{
-		Gvk:  resid.Gvk{Group: regexp.QuoteMeta(group), Version: regexp.QuoteMeta(version), Kind: regexp.QuoteMeta(n.GetKind())},
-		Name: regexp.QuoteMeta(n.GetName()),
-	}}, nil
-}
-
-// readOperations returns a JSON 6902 patch in the one form of JSON that leaves nothing to the reader: what is
-// judged here is what kustomize executes, with no key twice.
-func readOperations(text string) (string, error) {
-	canonical, err := sigsyaml.YAMLToJSONStrict([]byte(text))
-	if err != nil {
-		return "", err
-	}
-	var operations []map[string]any
-	if err := json.Unmarshal(canonical, &operations); err != nil {
-		return "", fmt.Errorf("is not a list of JSON 6902 operations: %w", err)
-	}
-	for i, operation := range operations {
-		// A copy can double an object each time, so that a short patch would fill the memory.
-		switch operation["op"] {
-		case "add", "remove", "replace", "move", "test":
-		default:
-			return "", fmt.Errorf("operation %d must be add, remove, replace, move or test", i)
+// checkDirectives refuses what a strategic merge patch can say beside values, but for the usual: replacing and
+// deleting a field or an item of a list.
+func checkDirectives(value any) error {
+	switch v := value.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			item := v[key]
+			if strings.HasPrefix(key, "$") && (key != "$patch" || item != "delete" && item != "replace" && item != "merge") {
+				return fmt.Errorf("%s: the directives of a strategic merge patch are $patch: delete, replace or merge", key)
+			}
+			if err := checkDirectives(item); err != nil {
+				return err
+			}
 		}
-	}
-	// JSON's own decoder ignores the case of a struct's keys, so only the exact ones are passed on.
-	for i, operation := range operations {
-		for key := range operation {
-			if !slices.Contains([]string{"op", "path", "from", "value"}, key) {
-				return "", fmt.Errorf("operation %d has the key %q: only op, path, from and value are known", i, key)
+	case []any:
+		for _, item := range v {
+			if err := checkDirectives(item); err != nil {
+				return err
 			}
 		}
 	}
-	canonical, err = json.Marshal(operations)
-	return string(canonical), err
+	return nil
 }
 
-// decodeAll reads the YAML documents of a text. Anchors are refused: an alias can stand for any amount of text.
-func decodeAll(text string) ([]*yaml.Node, error) {
-	var documents []*yaml.Node
+// operationKeys of JSON 6902. The library ignores the case of others, so only these are passed on.
+var operationKeys = map[string]bool{"op": true, "path": true, "value": true}
+
+func splitOperations(patch v1alpha1.Patch, documents [][]byte) ([]part, error) {
+	if patch.Target == nil {
+		return nil, errors.New("a JSON 6902 patch needs a target")
+	}
+	if len(documents) > 1 {
+		return nil, errors.New("a JSON 6902 patch must be one document")
+	}
+	var operations []map[string]any
+	if err := json.Unmarshal(documents[0], &operations); err != nil {
+		return nil, fmt.Errorf("is not a list of JSON 6902 operations: %w", err)
+	}
+	for i, operation := range operations {
+		switch operation["op"] {
+		case "add", "remove", "replace", "test":
+		default: // copy and move can nest and double what is there
+			return nil, fmt.Errorf("operation %d must be add, remove, replace or test", i)
+		}
+		for _, key := range slices.Sorted(maps.Keys(operation)) {
+			if !operationKeys[key] {
+				return nil, fmt.Errorf("operation %d has the key %q: only op, path and value are known", i, key)
+			}
+		}
+	}
+	decoded, err := jsonpatch.DecodePatch(documents[0])
+	if err != nil {
+		return nil, err
+	}
+	return []part{{target: target{*patch.Target}, operations: decoded, size: len(documents[0])}}, nil
+}
+
+// decodeAll reads the YAML documents of a text as JSON, which leaves nothing to a reader: what is judged is what is
+// applied, and no key is there twice. Anchors are refused: an alias can stand for any amount of text.
+func decodeAll(text string) ([][]byte, error) {
+	var documents [][]byte
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var d yaml.Node
@@ -270,92 +309,75 @@ func decodeAll(text string) ([]*yaml.Node, error) {
 		case err != nil:
 			return nil, err
 		}
-		if hasAnchor(&d) {
-			return nil, errors.New("YAML anchors and aliases are not allowed in a patch")
+		if err := checkForm(&d, 0); err != nil {
+			return nil, err
 		}
-		if root := d.Content[0]; root.Tag != "!!null" {
-			documents = append(documents, root)
-		}
-	}
-}
-
-func hasAnchor(n *yaml.Node) bool {
-	if n.Anchor != "" || n.Kind == yaml.AliasNode {
-		return true
-	}
-	for _, child := range n.Content {
-		if hasAnchor(child) {
-			return true
-		}
-	}
-	return false
-}
-
-// describe names the parts of a selector that are set.
-func describe(s types.Selector) string {
-	var parts []string
-	for _, field := range []struct{ name, value string }{
-		{"group", s.Group}, {"version", s.Version}, {"kind", s.Kind}, {"namespace", s.Namespace}, {"name", s.Name},
-		{"labelSelector", s.LabelSelector}, {"annotationSelector", s.AnnotationSelector},
-	} {
-		if field.value != "" {
-			parts = append(parts, field.name+" "+field.value)
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-// check compares the objects that a patch touched with what they were before any patch, and keeps them.
-func (p *patcher) check(touched map[*resource.Resource]bool) error {
-	patched := p.state.Resources()
-	if len(patched) != len(p.objects) {
-		for i, o := range p.objects {
-			if i >= len(patched) || patched[i].GetKind() != o.Kind || patched[i].GetName() != o.Name {
-				return fmt.Errorf("%s/%s: a patch may not add or remove an object", o.Kind, o.Name)
-			}
-		}
-	}
-	for i, r := range patched {
-		if !touched[r] && r == p.resources[i] {
+		if d.Content[0].Tag == "!!null" {
 			continue
 		}
-		if kind := p.objects[i].Kind; !slices.Contains(openKinds, kind) {
-			err := fmt.Errorf("%s/%s: a patch may not touch any %s: choose a target that does not match it", kind, p.objects[i].Name, kind)
-			if instead := insteadOf[kind]; instead != "" {
-				err = fmt.Errorf("%w; %s", err, instead)
-			}
-			return err
+		data, err := yaml.Marshal(&d)
+		if err != nil {
+			return nil, err
 		}
-		var err error
-		if p.patched[i], err = p.checkObject(p.objects[i], r); err != nil {
-			return fmt.Errorf("%s/%s: %w", p.objects[i].Kind, p.objects[i].Name, err)
+		if data, err = sigsyaml.YAMLToJSONStrict(data); err != nil {
+			return nil, err
+		}
+		documents = append(documents, data)
+	}
+}
+
+func checkForm(n *yaml.Node, depth int) error {
+	if n.Anchor != "" || n.Kind == yaml.AliasNode {
+		return errors.New("YAML anchors and aliases are not allowed in a patch")
+	}
+	if depth > maxPatchDepth {
+		return fmt.Errorf("is nested deeper than %d levels", maxPatchDepth)
+	}
+	for _, child := range n.Content {
+		if err := checkForm(child, depth+1); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (p *patcher) checkObject(before Object, r *resource.Resource) (*yaml.Node, error) {
-	r.RemoveBuildAnnotations()
-	data, err := r.AsYAML()
-	if err != nil {
+// decodeObject decodes JSON, with numbers as they are written.
+func decodeObject(data []byte) (map[string]any, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var object map[string]any
+	if err := dec.Decode(&object); err != nil {
 		return nil, err
 	}
-	node, err := kyaml.Parse(string(data))
-	if err != nil {
-		return nil, err
+	if object == nil {
+		return nil, errors.New("is no object")
 	}
-	now := Object{APIVersion: node.GetApiVersion(), Kind: node.GetKind(), Namespace: node.GetNamespace(), Name: node.GetName()}
-	if was := (Object{APIVersion: before.APIVersion, Kind: before.Kind, Namespace: before.Namespace, Name: before.Name}); now != was {
-		return nil, fmt.Errorf("a patch may not change an object's apiVersion, kind, name or namespace (to %s %s %s/%s)",
-			now.APIVersion, now.Kind, now.Namespace, now.Name)
-	}
-	if err := p.guard.compare(p.guard.facts(before.Kind, before.node), p.guard.facts(before.Kind, node.YNode())); err != nil {
-		return nil, err
-	}
-	if before.Kind == "Deployment" {
-		if err := comparePods(before.node, node.YNode()); err != nil {
-			return nil, err
+	return object, nil
+}
+
+// nodeValue returns YAML that was built by valueNode or kustomize as decoded JSON. It is valueNode's reverse.
+func nodeValue(n *yaml.Node) any {
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := make(map[string]any, len(n.Content)/2)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			m[n.Content[i].Value] = nodeValue(n.Content[i+1])
 		}
+		return m
+	case yaml.SequenceNode:
+		list := make([]any, len(n.Content))
+		for i, item := range n.Content {
+			list[i] = nodeValue(item)
+		}
+		return list
 	}
-	return node.YNode(), nil
+	switch n.Tag {
+	case "!!int", "!!float":
+		return json.Number(n.Value)
+	case "!!bool":
+		return n.Value == "true"
+	case "!!null":
+		return nil
+	}
+	return n.Value
 }

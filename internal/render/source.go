@@ -120,6 +120,8 @@ func lookup(value any, path []string) (any, bool) {
 // valueNode returns a decoded JSON value as YAML, with sorted keys.
 func valueNode(value any) (*yaml.Node, error) {
 	switch v := value.(type) {
+	case nil:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 	case string:
 		return stringNode(v), nil
 	case int:

@@ -70,8 +70,9 @@ func CheckSpec(t *v1alpha1.Tenant, namespaces ...string) field.ErrorList {
 	errs = append(errs, checkPostgres(&t.Spec, spec.Child("postgres"))...)
 	errs = append(errs, checkQuota(&t.Spec, spec.Child("quota"))...)
 	errs = append(errs, checkSecretNames(t)...)
-	errs = append(errs, checkDuration(t.Spec.Certificates.Duration, spec.Child("certificates", "duration"))...)
-	errs = append(errs, checkDuration(t.Spec.Certificates.Clients.Duration, spec.Child("certificates", "clients", "duration"))...)
+	certificates, at := &t.Spec.Certificates, spec.Child("certificates")
+	errs = append(errs, checkDuration(certificates.Duration, certificates.RenewBefore, at)...)
+	errs = append(errs, checkDuration(certificates.Clients.Duration, certificates.Clients.RenewBefore, at.Child("clients"))...)
 	if s3 := t.Spec.Orthanc.Storage.S3; s3 != nil {
 		errs = append(errs, checkEndpoint(s3.Endpoint, spec.Child("orthanc", "storage", "s3", "endpoint"))...)
 	}
@@ -146,13 +147,19 @@ func checkSecretNames(t *v1alpha1.Tenant) field.ErrorList {
 	return errs
 }
 
-// checkDuration refuses a certificate that may live longer than is left of its CA.
-func checkDuration(d *metav1.Duration, at *field.Path) field.ErrorList {
-	if d == nil || d.Duration <= maxCertificateDuration {
-		return nil
+// checkDuration refuses a certificate that may live longer than is left of its CA, and one that is renewed so early that
+// its renewal never rests. The schema says the latter of what both are set; here the defaults are.
+func checkDuration(duration, renewBefore *metav1.Duration, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if duration.Duration > maxCertificateDuration {
+		errs = append(errs, field.Invalid(at.Child("duration"), duration.Duration.String(), fmt.Sprintf(
+			"must be at most %s (five years): the CA that signs it lives ten", maxCertificateDuration)))
 	}
-	return field.ErrorList{field.Invalid(at, d.Duration.String(), fmt.Sprintf(
-		"must be at most %s (five years): the CA that signs it lives ten", maxCertificateDuration))}
+	if most := duration.Duration / 3 * 2; renewBefore.Duration > most {
+		errs = append(errs, field.Invalid(at.Child("renewBefore"), renewBefore.Duration.String(), fmt.Sprintf(
+			"must be at most %s, two thirds of duration: the certificate would be renewed without rest", most)))
+	}
+	return errs
 }
 
 // checkQuota judges the quota by itself and against what the bundle's containers ask for.
@@ -261,11 +268,21 @@ func checkResourceNames(list map[corev1.ResourceName]resource.Quantity, at *fiel
 		if !own && (!device || len(validation.IsQualifiedName(string(name))) > 0) {
 			errs = append(errs, field.NotSupported(at.Key(string(name)), name, []string{"cpu", "memory", "ephemeral-storage", "hugepages-<size>", "<domain>/<device>"}))
 		}
-		if value := list[name]; value.Sign() < 0 {
+		value := list[name]
+		if value.Sign() < 0 {
 			errs = append(errs, field.Invalid(at.Key(string(name)), value.String(), "must not be below zero"))
+		}
+		if most, bounded := maxResources[name]; bounded && value.Cmp(most) > 0 {
+			errs = append(errs, field.Invalid(at.Key(string(name)), value.String(), fmt.Sprintf("must be at most %s: no machine has more to give", most.String())))
 		}
 	}
 	return errs
+}
+
+// maxResources are the most that a container may ask for: an autoscaler of the cluster would look for a machine that
+// bears it, and pay for that.
+var maxResources = map[corev1.ResourceName]resource.Quantity{
+	corev1.ResourceCPU: resource.MustParse("128"), corev1.ResourceMemory: resource.MustParse("1Ti"), corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"),
 }
 
 func checkResources(r *v1alpha1.ResourceRequirements, at *field.Path) field.ErrorList {

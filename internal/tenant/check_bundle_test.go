@@ -76,7 +76,7 @@ func TestLoadContradictions(t *testing.T) {
 		"less than Orthanc asks for":   {"quota: {containers: {max: {memory: 1Gi}}}", "spec.quota.containers.max[memory]", "spec.orthanc.resources asks for 2Gi"},
 		"a Secret that is written":     {with(s3Storage, ", secretRef: {name: modality-ct}"), "spec.orthanc.storage.s3.secretRef.name", "written for the tenant"},
 		"the generated users as keys":  {with(s3Storage, ", secretRef: {name: orthanc-users}"), "spec.orthanc.storage.s3.secretRef.name", "written for the tenant"},
-		"renewal before the beginning": {"certificates: {clients: {duration: 1h, renewBefore: 2h}}", "spec.certificates.clients", "must be shorter"},
+		"renewal before the beginning": {"certificates: {clients: {duration: 48h, renewBefore: 50h}}", "spec.certificates.clients.renewBefore", "two thirds of duration"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

@@ -9,10 +9,10 @@ import (
 	"testing/fstest"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	"github.com/fluxcd/pkg/apis/kustomize"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/tenant"
 )
 
@@ -52,7 +52,7 @@ func TestCheckSpecPatches(t *testing.T) {
 	g := NewWithT(t)
 	x := held("x", "", 1)
 	x.SetDefaults()
-	x.Spec.Patches = []kustomize.Patch{{Patch: strings.Repeat("a", 16<<10)}, {Patch: strings.Repeat("b", 16<<10)}}
+	x.Spec.Patches = []v1alpha1.Patch{{Patch: strings.Repeat("a", 16<<10)}, {Patch: strings.Repeat("b", 16<<10)}}
 	g.Expect(tenant.CheckSpec(&x)).To(BeEmpty())
 	x.Spec.Patches[1].Patch += "b"
 	errs := tenant.CheckSpec(&x)

@@ -90,8 +90,8 @@ func (l *loader) list(root string) ([]string, error) {
 		case !d.Type().IsRegular():
 			l.unread(name, "is not a regular file (a submodule, perhaps), which is not followed: put the files themselves here")
 			return nil
-		case isYAML(strings.ToLower(name)) && !isYAML(name):
-			l.malformed(name, 0, "is not read: give it the extension "+strings.ToLower(path.Ext(name)))
+		case !isYAML(name) && isYAML(strings.ToLower(strings.TrimSpace(name))):
+			l.malformed(name, 0, "is not read: its name must end in .yaml or .yml")
 			return nil
 		case !isYAML(name):
 			return nil

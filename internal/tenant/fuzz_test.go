@@ -88,7 +88,7 @@ func FuzzValidate(f *testing.F) {
 	for _, seed := range []string{
 		`{"metadata":{"name":"bhs"},"spec":{"domain":"bhs.orthweb.com"}}`,
 		`{"metadata":{"name":"bhs"},"spec":{"domain":"a.b","orthanc":{"aeTitle":"A","replicas":2,"storage":{"size":"1Gi"},"resources":{"limits":{"memory":"1e3"}}}}}`,
-		`{"metadata":{"name":"bhs"},"spec":{"domain":"a.b","certificates":{"duration":"1h","renewBefore":"5m"}}}`,
+		`{"metadata":{"name":"bhs"},"spec":{"domain":"a.b","certificates":{"duration":"24h","renewBefore":"5m"}}}`,
 		`{"metadata":{"name":"bhs"},"spec":{"domain":"a.b","ingress":{"service":{"loadBalancerIP":"fd00::1"},"dicom":{"port":104}}}}`,
 		`{"metadata":{"name":"bhs"},"spec":{"domain":"a.b","orthanc":{"modalities":[{"name":"ct","aeTitle":"CT","host":"h","port":1}]}}}`,
 	} {

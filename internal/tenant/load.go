@@ -383,7 +383,7 @@ func (l *loader) report(file string, line int, tenant, field, reason, message st
 
 // unread reports a file whose content is not known.
 func (l *loader) unread(file, message string) {
-	l.report(file, 0, "", "", v1alpha1.MalformedFileReason, file+" "+message)
+	l.report(file, 0, "", "", v1alpha1.MalformedFileReason, message)
 	l.problems[len(l.problems)-1].unread = true
 }
 

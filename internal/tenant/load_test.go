@@ -375,8 +375,8 @@ func TestLoadClasses(t *testing.T) {
 			problems: []problem{{"tenants/x.yaml:8", "x", "spec.orthanc", invalid, "replicas and autoscaling exclude each other: set one (merged with TenantClass std at tenants/classes/class.yaml:6; null removes"}},
 		},
 		{
-			name: "object of the class that is wrong with what the defaults add", files: files{"tenants/x.yaml": uses(), "tenants/classes/class.yaml": class("std", "certificates:", "  duration: 1h", "  renewBefore: 2h")},
-			problems: []problem{{"tenants/x.yaml:5", "x", "spec.certificates", invalid, "renewBefore must be shorter than duration (the value comes from TenantClass std at tenants/classes/class.yaml:6)"}},
+			name: "object of the class that is wrong with what the defaults add", files: files{"tenants/x.yaml": uses(), "tenants/classes/class.yaml": class("std", "certificates:", "  duration: 48h", "  renewBefore: 50h")},
+			problems: []problem{{"tenants/x.yaml:5", "x", "spec.certificates.renewBefore", invalid, "two thirds of duration: the certificate would be renewed without rest (the value comes from TenantClass std at tenants/classes/class.yaml:8)"}},
 		},
 		{
 			name: "null in a tenant and in a class", files: files{"tenants/x.yaml": uses("displayName: null", "orthanc: {replicas: null}"), "tenants/classes/class.yaml": class("std", "displayName: X", "orthanc: {replicas: 2, aeTitle: null}")},

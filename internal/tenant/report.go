@@ -77,6 +77,8 @@ func describe(err *field.Error) string {
 	switch err.Type {
 	case field.ErrorTypeForbidden:
 		message = err.Detail
+	case field.ErrorTypeTypeInvalid:
+		message = strings.ReplaceAll(err.Detail, err.Field+" in body ", "")
 	case field.ErrorTypeRequired:
 		message = "missing: set it"
 		if err.Detail != "" {

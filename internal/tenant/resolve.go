@@ -47,7 +47,7 @@ func (l *loader) resolve(doc *document) *candidate {
 	sound := func() bool { return len(errs) == 0 && len(doc.findings) == 0 }
 	if sound() && convertErr == nil {
 		l.complete(tenant, class)
-		if !reserved && l.unchanged(tenant) {
+		if len(reserved) == 0 && l.unchanged(tenant) {
 			errs = l.check(tenant)
 			if len(errs) == 0 {
 				return &candidate{doc: doc, class: class, tenant: tenant}
@@ -62,18 +62,19 @@ func (l *loader) resolve(doc *document) *candidate {
 		errs = append(errs, field.Invalid(field.NewPath("spec"), "object", convertErr.Error()))
 	}
 	if sound() {
-		errs = append(Validate(tenant), l.check(tenant)...)
+		errs = Validate(tenant)
+		errs = append(errs, without(l.check(tenant), errs)...)
 		errs = append(errs, l.checkHeld(tenant)...)
 	}
-	l.reportErrors(doc, class, doc.name(), errs)
-	if reserved || !sound() {
+	l.reportErrors(doc, class, doc.name(), beside(reserved, errs))
+	if len(reserved) > 0 || !sound() {
 		return nil
 	}
 	return &candidate{doc: doc, class: class, tenant: tenant}
 }
 
 // reportReserved reports the reserved fields that a facility's own file sets.
-func (l *loader) reportReserved(doc *document, class *class) bool {
+func (l *loader) reportReserved(doc *document, class *class) []breach {
 	var found []breach
 	rules := l.opts.Rules.fields
 	if metadata := doc.root.get("metadata"); metadata != nil && metadata.index != nil {
@@ -95,19 +96,31 @@ func (l *loader) reportReserved(doc *document, class *class) bool {
 			break
 		}
 		path, message := b.at.String(), "is for the platform to set, and a facility's own file may not"
-		allow := path
+		allow, move := path, fmt.Sprintf("move it to a class below %s, ", l.classPath)
 		if len(b.fields) > 0 {
 			message = fmt.Sprintf("takes fields with it that are for the platform to set (%s)", strings.Join(b.fields, ", "))
 			allow = path + "." + b.fields[0]
 		}
-		message += fmt.Sprintf(": remove it here, move it to a class below %s, or ask the platform to allow %s in spec.facilityFields.allow of the TenantRepository",
-			l.classPath, withoutIndices(allow))
-		if b.at.Root().String() == "metadata" {
-			message = strings.Replace(message, "to a class", "to tenantLabels of a class", 1)
+		switch path {
+		case "metadata.labels":
+			move = fmt.Sprintf("move it to tenantLabels of a class below %s, ", l.classPath)
+		case "metadata.annotations", "spec.namespace":
+			move = "" // no class has these
 		}
+		message += fmt.Sprintf(": remove it here, %sor ask the platform to allow %s in spec.facilityFields.allow of the TenantRepository", move, withoutIndices(allow))
 		l.report(doc.file, b.line, doc.name(), path, v1alpha1.ReservedFieldReason, message)
 	}
-	return len(found) > 0
+	return found
+}
+
+// beside leaves out the errors of fields that are reserved: what is wrong with the value no longer matters.
+func beside(breaches []breach, errs field.ErrorList) field.ErrorList {
+	return slices.DeleteFunc(errs, func(err *field.Error) bool {
+		return slices.ContainsFunc(breaches, func(b breach) bool {
+			below, is := strings.CutPrefix(err.Field, b.at.String())
+			return is && len(b.fields) == 0 && (below == "" || below[0] == '.' || below[0] == '[')
+		})
+	})
 }
 
 var index = regexp.MustCompile(`\[[0-9]+\]`)

@@ -22,7 +22,7 @@ func TestExternalArtifactFeatureGate(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	env := ownEnvironment(t, stack.Options{Workloads: true, Flux: true, WithoutExternalArtifact: true})
-	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb})).To(Succeed())
+	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb, Registries: []string{env.charts.Host()}})).To(Succeed())
 	f := newFacilities(t, env, "gate", map[string]string{"gate.yaml": tenantFile("gate")})
 
 	g.Eventually(func(g Gomega) {
@@ -53,7 +53,7 @@ func TestFluxNotInstalled(t *testing.T) {
 	g := gomega(t)
 	const missing = "install Flux 2.9 or later with source-controller, kustomize-controller and helm-controller"
 	env := ownEnvironment(t, stack.Options{WithoutFluxCRDs: true})
-	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb})).To(Succeed())
+	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{Binary: korthweb, Registries: []string{env.charts.Host()}})).To(Succeed())
 	f := newFacilities(t, env, "early", map[string]string{"early.yaml": tenantFile("early")})
 	fromFlux := f.tenantRepository(func(obj *v1alpha1.TenantRepository) {
 		obj.Name = "from-flux"

@@ -58,7 +58,7 @@ func newInstance(g *WithT, t *testing.T, env *environment, name string, args ...
 // start runs it for the first time, under Korthweb's ServiceAccount.
 func (i *instance) start(g *WithT, t *testing.T) {
 	t.Helper()
-	g.Expect(i.env.stack.InstallKorthwebRBAC(t.Context())).To(Succeed())
+	g.Expect(i.env.stack.InstallKorthwebRBAC(t.Context(), i.env.charts.Host())).To(Succeed())
 	_, kubeconfig, err := i.env.stack.ServiceAccountConfig(t.Context(), stack.FluxNamespace, stack.Korthweb)
 	g.Expect(err).NotTo(HaveOccurred())
 	health, err := stack.FreeAddress()

@@ -46,7 +46,7 @@ func testPatchesAreRefused(t *testing.T, f *facilities) {
 	g := gomega(t)
 	before, err := f.get("policy-a")
 	g.Expect(err).NotTo(HaveOccurred())
-	const harmless = "- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb, annotations: {note: x}}}'"
+	const harmless = "- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb, labels: {note: x}}}'"
 	for _, tc := range []struct {
 		name    string
 		patches []string
@@ -67,7 +67,7 @@ func testPatchesAreRefused(t *testing.T, f *facilities) {
 			name: "move to the platform's namespace",
 			patches: []string{harmless, harmless,
 				`- {target: {kind: Service, name: orthweb}, patch: '[{"op": "replace", "path": "/metadata/namespace", "value": "flux-system"}]'}`},
-			message: "spec.patches[2]: Service/orthweb: a patch may not change an object's apiVersion, kind, name or namespace",
+			message: "spec.patches[2]: Service/orthweb: metadata.namespace: a patch may not change this",
 		},
 		{
 			name:    "cluster-scoped kind",
@@ -77,17 +77,17 @@ func testPatchesAreRefused(t *testing.T, f *facilities) {
 		{
 			name:    "change of the kind to a cluster-scoped one",
 			patches: []string{`- {target: {kind: Service, name: orthweb}, patch: '[{"op": "replace", "path": "/kind", "value": "Namespace"}]'}`},
-			message: "spec.patches[0]: Service/orthweb: a patch may not change an object's apiVersion, kind, name or namespace",
+			message: "spec.patches[0]: Service/orthweb: kind: a patch may not change this",
 		},
 		{
 			name:    "another account to act as",
 			patches: []string{`- {target: {kind: HelmRelease}, patch: '[{"op": "remove", "path": "/spec/serviceAccountName"}]'}`},
-			message: "spec.patches[0]: HelmRelease/istio-ingress: spec.serviceAccountName: a patch may not remove this",
+			message: "spec.patches[0]: HelmRelease/istio-ingress: spec.serviceAccountName: a patch may not change this",
 		},
 		{
 			name:    "host in another tenant's namespace",
 			patches: []string{`- {target: {kind: Gateway, name: web-gw}, patch: '[{"op": "replace", "path": "/spec/servers/0/hosts/0", "value": "policy-b-orthweb/policy-b.example.com"}]'}`},
-			message: "spec.patches[0]: Gateway/web-gw: spec.servers: a patch may not set this",
+			message: "spec.patches[0]: Gateway/web-gw: spec.servers[0].hosts[0]: a patch may not change this: use spec.ingress",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

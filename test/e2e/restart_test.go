@@ -38,6 +38,7 @@ func TestRestarts(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(env.stack.StartKorthweb(t.Context(), stack.KorthwebOptions{
 		Binary:      korthweb,
+		Registries:  []string{env.charts.Host()},
 		MetricsAddr: metrics,
 		Args:        []string{"--concurrent=2"},
 	})).To(Succeed())

@@ -74,7 +74,9 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	defer shared.stop()
-	if err := shared.stack.StartKorthweb(ctx, stack.KorthwebOptions{Binary: korthweb, Args: []string{"--concurrent=8"}}); err != nil {
+	if err := shared.stack.StartKorthweb(ctx, stack.KorthwebOptions{
+		Binary: korthweb, Registries: []string{shared.charts.Host()}, Args: []string{"--concurrent=8"},
+	}); err != nil {
 		return fail(err)
 	}
 	return m.Run()

@@ -44,7 +44,7 @@ func TestVariants(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	env := ownEnvironment(t, stack.Options{Workloads: true, Flux: true})
-	g.Expect(env.stack.InstallKorthwebRBAC(t.Context())).To(Succeed())
+	g.Expect(env.stack.InstallKorthwebRBAC(t.Context(), env.charts.Host(), "registry.example.org")).To(Succeed())
 	sets := objectSets(g, env.charts)
 	objects := 0
 	for _, s := range sets {

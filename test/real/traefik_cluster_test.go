@@ -58,7 +58,7 @@ func startCluster(t *testing.T) *cluster {
 	charts, err := stack.StartChartRegistry(ctx)
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { g.Expect(charts.Stop()).To(Succeed()) })
-	g.Expect(s.InstallKorthwebRBAC(ctx)).To(Succeed())
+	g.Expect(s.InstallKorthwebRBAC(ctx, charts.Host())).To(Succeed())
 	c := &cluster{Stack: s, charts: charts}
 	c.admin = c.client(t, s.RESTConfig())
 	return c
