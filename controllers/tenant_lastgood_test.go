@@ -8,7 +8,6 @@ import (
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	"github.com/fluxcd/pkg/apis/kustomize"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	. "github.com/onsi/gomega"
@@ -251,7 +250,7 @@ func TestStalledTenantIsServed(t *testing.T) {
 	h := newHarness(t)
 	tenant := h.create("stalled", "central")
 	was := h.emitted(h, tenant)
-	tenant.Spec.Patches = []kustomize.Patch{{Patch: `[{"op":"remove","path":"/nowhere"}]`, Target: &kustomize.Selector{Kind: "Deployment"}}}
+	tenant.Spec.Patches = []v1alpha1.Patch{{Patch: `[{"op":"remove","path":"/nowhere"}]`, Target: &v1alpha1.PatchTarget{Kind: "Deployment"}}}
 	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
 	stalled := func(g Gomega) {
 		now := h.get("stalled")
