@@ -73,8 +73,14 @@ func (r *TenantReconciler) suspend(ctx context.Context, obj, resolved *v1alpha1.
 	}
 	if good != nil {
 		good.Spec.Suspend = true
-		if _, err := r.Applier.Restore(ctx, good, published); err != nil {
+		emitted, err := r.Applier.Restore(ctx, good, published)
+		if err != nil {
 			return ctrl.Result{}, fmt.Errorf("cannot put back what is gone of a suspended tenant: %w", err)
+		}
+		if obj.Status.Artifact == nil { // it was put back itself
+			obj.Status.Artifact = published
+			obj.Status.LastAttemptedRevision = published.Revision
+			obj.Status.Inventory = emitted.Inventory
 		}
 		notes := artifact.Notes{DefinitionUID: r.definitionUID(), Suspended: true}
 		if err := r.History.Note(ctx, client.ObjectKeyFromObject(obj), state, notes); err != nil {

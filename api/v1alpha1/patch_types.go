@@ -9,6 +9,9 @@ const (
 
 	// MaxPatchBytes bounds the text of a tenant's patches together.
 	MaxPatchBytes = 32 << 10
+
+	// MaxPatchSelector is the most bytes of a label or annotation selector of a patch.
+	MaxPatchSelector = 128
 )
 
 // Patch is a kustomize patch: a strategic merge patch, or a list of JSON 6902 operations.

@@ -51,6 +51,12 @@ var objectAttempts = []attempt{
 	{name: "held", user: person, namespace: platformNamespace, object: "Tenant", change: `metadata: {finalizers: [korthweb.digihunch.com/finalizer]}`, denied: "metadata.finalizers: only Korthweb may"},
 	{name: "held by somebody else", user: person, namespace: platformNamespace, object: "Tenant", change: `metadata: {finalizers: [example.org/mine]}`},
 	{name: "of another file", user: person, namespace: platformNamespace, object: "Tenant", change: `metadata: {annotations: {korthweb.digihunch.com/path: tenants/mhr.yaml}}`, denied: "metadata.annotations"},
+	{name: "of a repository", user: person, namespace: platformNamespace, object: "Tenant", change: `metadata: {labels: {korthweb.digihunch.com/repository: facilities}}`, denied: "metadata.labels: only Korthweb may"},
+	{name: "with a label of the platform's", user: person, namespace: platformNamespace, object: "Tenant", change: `metadata: {labels: {ring: canary}}`},
+	{name: "let go", user: person, namespace: platformNamespace, object: "held Tenant", change: `metadata: {finalizers: null}`, onlyChange: true, denied: "metadata.finalizers: only Korthweb may"},
+	{name: "let go by an administrator", user: administrator, namespace: platformNamespace, object: "held Tenant", change: `metadata: {finalizers: null}`, onlyChange: true, denied: "metadata.finalizers"},
+	{name: "mark taken off", user: person, namespace: platformNamespace, object: "held Tenant", change: `metadata: {annotations: null}`, onlyChange: true, denied: "metadata.annotations: only Korthweb may"},
+	{name: "mark taken off by Korthweb", user: korthweb, namespace: platformNamespace, object: "held Tenant", change: `metadata: {annotations: null, finalizers: null}`, onlyChange: true},
 	{name: "adoption approved", user: person, namespace: platformNamespace, object: "Tenant", change: `metadata: {annotations: {korthweb.digihunch.com/approve-adoption: x}}`},
 	{name: "reconciled", user: person, namespace: platformNamespace, object: "Tenant", change: `metadata: {annotations: {reconcile.fluxcd.io/requestedAt: x}}`},
 
@@ -58,6 +64,7 @@ var objectAttempts = []attempt{
 	{name: "made one of ours", user: person, namespace: platformNamespace, object: "ControllerRevision", change: `metadata: {labels: {korthweb.digihunch.com/tenant: bhs}}`, denied: "metadata.labels: only Korthweb may create or change"},
 	{name: "by Korthweb", user: korthweb, namespace: platformNamespace, object: "last good state", change: `revision: 2`},
 	{name: "by a person", user: person, namespace: platformNamespace, object: "last good state", change: `revision: 2`, denied: "metadata.labels: only Korthweb may create or change"},
+	{name: "made no longer ours", user: person, namespace: platformNamespace, object: "last good state", change: `metadata: {labels: null}`, onlyChange: true, denied: "metadata.labels: only Korthweb may create or change"},
 	{name: "by an administrator", user: administrator, namespace: platformNamespace, object: "last good state", change: `revision: 2`, denied: "metadata.labels"},
 	{name: "of a StatefulSet of the database's chart", user: person, object: "last good state", creation: true},
 }

@@ -41,6 +41,7 @@ var templateAttempts = ofEveryWorkload([]attempt{
 	{name: "a priority of its own", change: `spec: {priorityClassName: imaging}`},
 	{name: "inline CSI", change: `spec: {volumes: [{name: v, csi: {driver: secrets-store.csi.k8s.io}}]}`, denied: "spec.template.spec.volumes: expected configMap"},
 	{name: "ephemeral", change: `spec: {volumes: [{name: v, ephemeral: {volumeClaimTemplate: {spec: {storageClassName: fast, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}}}]}`, denied: "spec.template.spec.volumes"},
+	{name: "ephemeral without a class", change: `spec: {volumes: [{name: v, ephemeral: {volumeClaimTemplate: {spec: {storageClassName: "", accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}}}]}`, denied: "spec.template.spec.volumes"},
 	{name: "path of the node", change: `spec: {volumes: [{name: v, hostPath: {path: /}}]}`, denied: "spec.template.spec.volumes"},
 	{name: "another's NFS", change: `spec: {volumes: [{name: v, nfs: {server: 10.0.0.1, path: /}}]}`, denied: "spec.template.spec.volumes"},
 	{name: "volumes of the bundle", change: `spec: {volumes: [{name: a, configMap: {name: a}}, {name: b, secret: {secretName: b}}, {name: c, emptyDir: {}}, {name: d, persistentVolumeClaim: {claimName: d}},

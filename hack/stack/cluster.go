@@ -100,6 +100,15 @@ func (s *Stack) InstallFluxCRDs(ctx context.Context) error {
 	return s.installCRDs(paths)
 }
 
+// InstallKorthwebCRDs installs Korthweb's own CRDs again, and returns when they are served.
+func (s *Stack) InstallKorthwebCRDs(_ context.Context) error {
+	root, err := gomod.Root()
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	return s.installCRDs([]string{filepath.Join(root, "config", "crd", "bases")})
+}
+
 func fluxCRDs(ctx context.Context) ([]string, error) {
 	modules, err := gomod.Download(ctx, gomod.Programs, sourceModule, kustomizeModule, helmModule)
 	if err != nil {

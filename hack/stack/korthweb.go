@@ -44,21 +44,11 @@ type KorthwebOptions struct {
 // InstallKorthwebRBAC applies config/rbac and config/policy, as an administrator does who installs Korthweb, and adds
 // registries to those that tenants may use. The apiserver heeds a new policy after a second or so.
 func (s *Stack) InstallKorthwebRBAC(ctx context.Context, registries ...string) error {
-	root, err := gomod.Root()
-	if err != nil {
-		return fmt.Errorf("stack: %w", err)
-	}
-	c, err := client.New(s.admin, client.Options{Scheme: runtime.NewScheme()})
-	if err != nil {
-		return fmt.Errorf("stack: %w", err)
-	}
-	for _, dir := range []string{"rbac", "policy"} {
-		if err := applyConfig(ctx, c, filepath.Join(root, "config", dir)); err != nil {
-			return fmt.Errorf("stack: config/%s: %w", dir, err)
-		}
-	}
-	if len(registries) == 0 {
-		return nil
+	err := s.forConfig([]string{"rbac", "policy"}, func(c client.Client, o *unstructured.Unstructured) error {
+		return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner("stack"), client.ForceOwnership)
+	})
+	if err != nil || len(registries) == 0 {
+		return err
 	}
 	kube, err := kubernetes.NewForConfig(s.admin)
 	if err != nil {
@@ -79,20 +69,36 @@ func (s *Stack) InstallKorthwebRBAC(ctx context.Context, registries ...string) e
 // allowedRegistries is the ConfigMap of config/policy with the registries that tenants may use.
 const allowedRegistries = "allowed-registries"
 
-// applyConfig builds a directory with kustomize and applies what comes out.
-func applyConfig(ctx context.Context, c client.Client, dir string) error {
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+// UninstallKorthwebRBAC deletes what InstallKorthwebRBAC applied, the policies first.
+func (s *Stack) UninstallKorthwebRBAC(ctx context.Context) error {
+	return s.forConfig([]string{"policy", "rbac"}, func(c client.Client, o *unstructured.Unstructured) error {
+		return client.IgnoreNotFound(c.Delete(ctx, o))
+	})
+}
+
+// forConfig builds directories of config/ with kustomize and does something to each object that comes out.
+func (s *Stack) forConfig(dirs []string, do func(client.Client, *unstructured.Unstructured) error) error {
+	root, err := gomod.Root()
 	if err != nil {
-		return err
+		return fmt.Errorf("stack: %w", err)
 	}
-	for _, r := range built.Resources() {
-		object, err := r.Map()
+	c, err := client.New(s.admin, client.Options{Scheme: runtime.NewScheme()})
+	if err != nil {
+		return fmt.Errorf("stack: %w", err)
+	}
+	for _, dir := range dirs {
+		built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "config", dir))
 		if err != nil {
-			return err
+			return fmt.Errorf("stack: config/%s: %w", dir, err)
 		}
-		applied := client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: object})
-		if err := c.Apply(ctx, applied, client.FieldOwner("stack"), client.ForceOwnership); err != nil {
-			return fmt.Errorf("%s: %w", r.CurId(), err)
+		for _, r := range built.Resources() {
+			object, err := r.Map()
+			if err == nil {
+				err = do(c, &unstructured.Unstructured{Object: object})
+			}
+			if err != nil {
+				return fmt.Errorf("stack: config/%s: %s: %w", dir, r.CurId(), err)
+			}
 		}
 	}
 	return nil

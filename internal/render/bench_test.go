@@ -89,3 +89,21 @@ func BenchmarkKrusty(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPatch renders a tenant with the most that is accepted: two hundred modalities, and patches that are applied
+// to the most objects and with the most text.
+func BenchmarkPatch(b *testing.B) {
+	for name, tenant := range expensive(b) {
+		b.Run(name, func(b *testing.B) {
+			r := newRenderer(b)
+			renderFiles(b, r, tenant) // builds the variants
+			b.ReportAllocs()
+			defer reportCPU(b)()
+			for b.Loop() {
+				if _, err := r.Render(tenant); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

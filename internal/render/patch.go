@@ -25,8 +25,12 @@ import (
 const (
 	// maxPatchDepth is how deep a patch may be nested.
 	maxPatchDepth = 32
-	// maxPatchedObjects is how often an object may be patched, by all patches together.
-	maxPatchedObjects = 512
+	// maxPatchValues is how many keys and values the patch may have.
+	maxPatchValues = 4096
+	// maxPatchedObjects is how often an object may be patched, by all patches together. A strategic merge, which looks at
+	// the whole object and at Kubernetes' schema, counts as mergeWeight.
+	maxPatchedObjects = 480
+	mergeWeight       = 40
 	// maxPatchWork bounds the bytes of a patch times the objects that it is applied to, of all patches together.
 	maxPatchWork = 64 << 10
 	// maxPatchError is the most bytes of an error that a patch, which may be quoted in it, can cause.
@@ -111,11 +115,15 @@ func (p *patcher) apply(patch v1alpha1.Patch) (err error) {
 				return err
 			}
 		}
-		p.count += len(matched)
+		if part.merge != nil {
+			p.count += len(matched) * mergeWeight
+		} else {
+			p.count += len(matched)
+		}
 		p.work += len(matched) * part.size
 		if p.count > maxPatchedObjects || p.work > maxPatchWork {
-			return fmt.Errorf("is too much work: all patches together may be applied to %d objects, and have %d bytes times the objects: "+
-				"choose a target that matches fewer, or put several patches into one", maxPatchedObjects, maxPatchWork)
+			return fmt.Errorf("is too much work: all patches together may be applied to %d objects, of which strategic merge patches to %d, and have %d bytes "+
+				"times the objects: choose a target that matches fewer, or use JSON 6902 operations", maxPatchedObjects, maxPatchedObjects/mergeWeight, maxPatchWork)
 		}
 		for _, o := range matched {
 			if err := p.applyTo(o, part); err != nil {
@@ -300,6 +308,7 @@ func splitOperations(patch v1alpha1.Patch, documents [][]byte) ([]part, error) {
 // applied, and no key is there twice. Anchors are refused: an alias can stand for any amount of text.
 func decodeAll(text string) ([][]byte, error) {
 	var documents [][]byte
+	values := 0
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var d yaml.Node
@@ -309,7 +318,7 @@ func decodeAll(text string) ([][]byte, error) {
 		case err != nil:
 			return nil, err
 		}
-		if err := checkForm(&d, 0); err != nil {
+		if err := checkForm(&d, 0, &values); err != nil {
 			return nil, err
 		}
 		if d.Content[0].Tag == "!!null" {
@@ -326,15 +335,18 @@ func decodeAll(text string) ([][]byte, error) {
 	}
 }
 
-func checkForm(n *yaml.Node, depth int) error {
+func checkForm(n *yaml.Node, depth int, values *int) error {
 	if n.Anchor != "" || n.Kind == yaml.AliasNode {
 		return errors.New("YAML anchors and aliases are not allowed in a patch")
 	}
 	if depth > maxPatchDepth {
 		return fmt.Errorf("is nested deeper than %d levels", maxPatchDepth)
 	}
+	if *values++; *values > maxPatchValues {
+		return fmt.Errorf("has more than %d keys and values", maxPatchValues)
+	}
 	for _, child := range n.Content {
-		if err := checkForm(child, depth+1); err != nil {
+		if err := checkForm(child, depth+1, values); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ package render
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -47,6 +48,9 @@ func (t target) String() string {
 
 // choose returns the objects that the target matches.
 func (t target) choose(objects []*Object) ([]*Object, error) {
+	if len(t.LabelSelector) > v1alpha1.MaxPatchSelector || len(t.AnnotationSelector) > v1alpha1.MaxPatchSelector {
+		return nil, fmt.Errorf("a selector may have %d bytes", v1alpha1.MaxPatchSelector)
+	}
 	byLabel, err := labels.Parse(t.LabelSelector)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -18,10 +19,12 @@ import (
 	"github.com/digihunch/korthweb/internal/tenant"
 )
 
-// FuzzLoad holds that no file makes Load panic, take seconds, give two results for one input, or
-// accept what the schema refuses.
+// FuzzLoad holds that no file, as a tenant's or as a class's, makes Load panic, take seconds, give two results for one
+// input, define another tenant, or accept what the schema refuses.
 func FuzzLoad(f *testing.F) {
 	samples, err := filepath.Glob(filepath.Join("..", "..", "tenants", "*.yaml"))
+	classes, _ := filepath.Glob(filepath.Join("..", "..", "tenants", "classes", "*.yaml"))
+	samples = append(samples, classes...)
 	if err != nil || len(samples) == 0 {
 		f.Fatal("no samples", err)
 	}
@@ -30,20 +33,22 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data)
+		name := strings.TrimSuffix(filepath.Base(sample), ".yaml")
+		f.Add([]byte(strings.Replace(string(data), "name: "+name+"\n", "name: a\n", 1)))
 	}
 	for _, seed := range []string{
-		simple("x", "orthanc: &o {storage: *o}"),
-		simple("x", "orthanc: {storage: &s {size: 5Gi}}", "postgres: {storage: {<<: *s}}"),
-		simple("x") + "---\n" + class("c", "orthanc: {replicas: 2}") + "---\n" + simple("y", "className: c"),
-		tenantDocument("x", everything),
+		simple("a", "orthanc: &o {storage: *o}"),
+		simple("a", "orthanc: {storage: &s {size: 5Gi}}", "postgres: {storage: {<<: *s}}"),
+		simple("a", "className: c") + "---\n" + class("c", "orthanc: {replicas: 2}") + "---\n" + simple("y", "className: c"),
+		simple("a", "ingress: null", "x: &q {quota: {}}", "<<: [*q]"),
+		tenantDocument("a", everything),
 		"{", "- ? : &a *a", "\xff\xfe", "\xef\xbb\xbf# x", "%YAML 1.2\n---\n", "a: |\n\tb", "!!binary x",
 	} {
 		f.Add([]byte(seed))
 	}
-	existing := []v1alpha1.Tenant{held("bhs", "tenants/a.yaml", 1), held("x", "tenants/b.yaml", 2)}
+	existing := []v1alpha1.Tenant{held("a", "tenants/a.yaml", 1), held("x", "tenants/b.yaml", 2)}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fsys := fstest.MapFS{"tenants/a.yaml": {Data: data}, "tenants/good.yaml": {Data: []byte(simple("good"))}}
+		fsys := fstest.MapFS{"tenants/a.yaml": {Data: data}, "tenants/classes/a.yaml": {Data: data}, "tenants/good.yaml": {Data: []byte(simple("good"))}}
 		start := time.Now()
 		run := func() *tenant.Result {
 			r, err := tenant.Load(fsys, tenant.Options{Path: "tenants", Held: existing})
@@ -64,6 +69,9 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("two answers on removals: %v, %v", remove, again)
 		}
 		for _, d := range first.Definitions {
+			if name := d.Tenant.Name; d.File != "tenants/"+name+".yaml" || name != "a" && name != "good" {
+				t.Fatalf("tenant %s is defined in %s", name, d.File)
+			}
 			if errs := tenant.Validate(d.Tenant); len(errs) > 0 {
 				t.Fatalf("accepted, and invalid: %v", errs)
 			}

@@ -69,11 +69,11 @@ func TestCertificates(t *testing.T) {
 		create(t, shared, &unstructured.Unstructured{Object: object})
 	}
 	c := &certificates{env: shared, f: newFacilities(t, shared, "certificates", map[string]string{
-		"hospital.yaml": hospitalFile("ct-1", "mr-1"),
-		"clinic.yaml": tenantFile(certClinic,
+		certHospital + ".yaml": hospitalFile("ct-1", "mr-1"),
+		certClinic + ".yaml": tenantFile(certClinic,
 			"certificates: {duration: 100h, renewBefore: 10h, issuerRef: {name: platform}}",
 			"orthanc: {modalities: [{name: ct-1, aeTitle: CT1, host: 10.1.0.1, port: 104}]}"),
-	})}
+	}, allow("spec.certificates.issuerRef"))}
 	g.Eventually(c.f.ready(certHospital, certClinic)).Should(Succeed())
 
 	for _, step := range []struct {
@@ -246,7 +246,7 @@ func (c *certificates) testRenewal(t *testing.T) {
 func (c *certificates) testRemovedModality(t *testing.T) {
 	g := gomega(t)
 	mr := c.read(t, certHospital, "modality-mr-1")
-	revision := c.f.push(map[string]string{"hospital.yaml": hospitalFile("ct-1")})
+	revision := c.f.push(map[string]string{certHospital + ".yaml": hospitalFile("ct-1")})
 	g.Eventually(c.f.readyAt(revision, certHospital)).Should(Succeed())
 	g.Expect(c.f.gone(certificate(certHospital, "modality-mr-1"))()).To(Succeed())
 	g.Expect(c.read(t, certHospital, "modality-mr-1").Data).To(Equal(mr.Data))
@@ -268,14 +268,15 @@ func (c *certificates) testRemovedTenant(t *testing.T) {
 	for _, name := range names {
 		before[name] = c.read(t, certHospital, name).Data
 	}
-	c.f.push(nil, "hospital.yaml")
+	c.f.push(nil, certHospital+".yaml")
 	g.Eventually(c.f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, certHospital)})).Should(Succeed())
 	g.Expect(c.f.gone(certificate(certHospital, "dicom-tls"))()).To(Succeed())
 	kept := certificate(certHospital, "tenant-ca")
 	g.Expect(c.env.client.Get(t.Context(), client.ObjectKeyFromObject(kept), kept)).To(Succeed())
 	g.Expect(kept.GetDeletionTimestamp()).To(BeNil())
 
-	revision := c.f.push(map[string]string{"hospital.yaml": hospitalFile("ct-1")})
+	revision := c.f.push(map[string]string{certHospital + ".yaml": hospitalFile("ct-1")})
+	c.f.approveAdoption(t, certHospital)
 	g.Eventually(c.f.readyAt(revision, certHospital)).Should(Succeed())
 	for _, name := range names {
 		g.Expect(c.read(t, certHospital, name).Data).To(Equal(before[name]), name)

@@ -29,7 +29,7 @@ func TestBadDefinitions(t *testing.T) {
 	g := gomega(t)
 	good := func(displayName string) string { return tenantFile("defs-good", "displayName: "+displayName) }
 	bad := tenantFile("defs-bad")
-	f := newFacilities(t, shared, "defs", map[string]string{"good.yaml": good("Seed"), "bad.yaml": bad})
+	f := newFacilities(t, shared, "defs", map[string]string{"defs-good.yaml": good("Seed"), "defs-bad.yaml": bad})
 	g.Eventually(f.ready("defs-good", "defs-bad")).Should(Succeed())
 	before, err := f.get("defs-bad")
 	g.Expect(err).NotTo(HaveOccurred())
@@ -54,40 +54,40 @@ func TestBadDefinitions(t *testing.T) {
 	}{
 		{
 			name:     "broken YAML",
-			files:    map[string]string{"bad.yaml": bad + "  orthanc: {replicas: [\n"},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:8", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
+			files:    map[string]string{"defs-bad.yaml": bad + "  orthanc: {replicas: [\n"},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml:8", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"is not YAML"},
 		},
 		{
 			name:     "unknown field",
-			files:    map[string]string{"bad.yaml": tenantFile("defs-bad", "orthanc:", "  replica: 2")},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:9", Tenant: "defs-bad", Field: "spec.orthanc.replica", Reason: v1alpha1.InvalidDefinitionReason},
+			files:    map[string]string{"defs-bad.yaml": tenantFile("defs-bad", "orthanc:", "  replica: 2")},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml:9", Tenant: "defs-bad", Field: "spec.orthanc.replica", Reason: v1alpha1.InvalidDefinitionReason},
 			messages: []string{"unknown field spec.orthanc.replica, did you mean replicas?"},
 		},
 		{
 			name:     "bad value",
-			files:    map[string]string{"bad.yaml": tenantFile("defs-bad", "orthanc:", `  aeTitle: "SEVENTEEN LETTERS"`)},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:9", Tenant: "defs-bad", Field: "spec.orthanc.aeTitle", Reason: v1alpha1.InvalidDefinitionReason},
+			files:    map[string]string{"defs-bad.yaml": tenantFile("defs-bad", "orthanc:", `  aeTitle: "SEVENTEEN LETTERS"`)},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml:9", Tenant: "defs-bad", Field: "spec.orthanc.aeTitle", Reason: v1alpha1.InvalidDefinitionReason},
 			messages: []string{"16"},
 		},
 		{
 			name:     "two tenants of one name",
-			files:    map[string]string{"again.yaml": tenantFile("defs-bad", "displayName: Again")},
-			extra:    []string{"again.yaml"},
-			problem:  v1alpha1.Problem{File: "tenants/again.yaml:4", Tenant: "defs-bad", Field: "metadata.name", Reason: v1alpha1.ConflictReason},
-			messages: []string{"defined at tenants/bad.yaml:1 and again at tenants/again.yaml:4"},
+			files:    map[string]string{"again/defs-bad.yaml": tenantFile("defs-bad", "displayName: Again")},
+			extra:    []string{"again"},
+			problem:  v1alpha1.Problem{File: "tenants/again/defs-bad.yaml:4", Tenant: "defs-bad", Field: "metadata.name", Reason: v1alpha1.ConflictReason},
+			messages: []string{"defined at tenants/defs-bad.yaml:1 and again at tenants/again/defs-bad.yaml:4"},
 		},
 		{
 			name:     "host of another tenant",
-			files:    map[string]string{"bad.yaml": tenantFile("defs-bad", "ingress: {web: {host: defs-good.example.com}}")},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:8", Tenant: "defs-bad", Field: "spec.ingress.web.host", Reason: v1alpha1.ConflictReason},
-			messages: []string{"host defs-good.example.com is held by tenant defs-good", "tenants/good.yaml:1"},
+			files:    map[string]string{"defs-bad.yaml": tenantFile("defs-bad", "ingress: {web: {host: defs-good.example.com}}")},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml:8", Tenant: "defs-bad", Field: "spec.ingress.web.host", Reason: v1alpha1.ConflictReason},
+			messages: []string{"host defs-good.example.com is held by tenant defs-good", "tenants/defs-good.yaml:1"},
 		},
 		{
 			name:     "host of another tenant, in a file that comes first",
-			files:    map[string]string{"a.yaml": tenantFile("defs-new", "ingress: {web: {host: defs-good.example.com}}")},
-			extra:    []string{"a.yaml"},
-			problem:  v1alpha1.Problem{File: "tenants/a.yaml:8", Tenant: "defs-new", Field: "spec.ingress.web.host", Reason: v1alpha1.ConflictReason},
+			files:    map[string]string{"a/defs-new.yaml": tenantFile("defs-new", "ingress: {web: {host: defs-good.example.com}}")},
+			extra:    []string{"a"},
+			problem:  v1alpha1.Problem{File: "tenants/a/defs-new.yaml:8", Tenant: "defs-new", Field: "spec.ingress.web.host", Reason: v1alpha1.ConflictReason},
 			messages: []string{"is held by tenant defs-good"},
 		},
 		{
@@ -99,8 +99,8 @@ func TestBadDefinitions(t *testing.T) {
 		},
 		{
 			name:     "50 MB file",
-			files:    map[string]string{"bad.yaml": tenantFile("defs-bad", "displayName: Large") + strings.Repeat("# padding\n", 5<<20)},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
+			files:    map[string]string{"defs-bad.yaml": tenantFile("defs-bad", "displayName: Large") + strings.Repeat("# padding\n", 5<<20)},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"1 MiB", "is the limit: split it"},
 		},
 		{
@@ -112,21 +112,21 @@ func TestBadDefinitions(t *testing.T) {
 		},
 		{
 			name:     "YAML alias bomb",
-			files:    map[string]string{"bad.yaml": tenantFile("defs-bad", "displayName: Bomb", "orthanc:") + aliasBomb("    ")},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml:1", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
+			files:    map[string]string{"defs-bad.yaml": tenantFile("defs-bad", "displayName: Bomb", "orthanc:") + aliasBomb("    ")},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml:1", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"more than 5000 values when its aliases are expanded"},
 		},
 		{
 			name: "symbolic link out of the tree",
 			prepare: func(tenants string) error {
-				bad := filepath.Join(tenants, "bad.yaml")
+				bad := filepath.Join(tenants, "defs-bad.yaml")
 				if err := os.Remove(bad); err != nil {
 					return err
 				}
 				return os.Symlink(outside, bad)
 			},
-			extra:    []string{"bad.yaml"},
-			problem:  v1alpha1.Problem{File: "tenants/bad.yaml", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
+			extra:    []string{"defs-bad.yaml"},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"is a symbolic link, which is not followed"},
 		},
 		{
@@ -137,7 +137,7 @@ func TestBadDefinitions(t *testing.T) {
 				if err := os.Mkdir(filepath.Join(tenants, "module"), 0o755); err != nil {
 					return err
 				}
-				if err := os.Remove(filepath.Join(tenants, "bad.yaml")); err != nil {
+				if err := os.Remove(filepath.Join(tenants, "defs-bad.yaml")); err != nil {
 					return err
 				}
 				commit, err := f.repo.Git("rev-parse", "HEAD")
@@ -155,7 +155,7 @@ func TestBadDefinitions(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			g := gomega(t)
 			t.Cleanup(func() {
-				revision := f.restore(map[string]string{"bad.yaml": bad}, tc.extra)
+				revision := f.restore(map[string]string{"defs-bad.yaml": bad}, tc.extra)
 				g.Eventually(f.takenOver(revision)).Should(Succeed())
 				r, err := f.repository()
 				g.Expect(err).NotTo(HaveOccurred())
@@ -164,7 +164,7 @@ func TestBadDefinitions(t *testing.T) {
 			if tc.prepare != nil {
 				g.Expect(tc.prepare(filepath.Join(f.repo.Dir(), "tenants"))).To(Succeed())
 			}
-			files := map[string]string{"good.yaml": good(tc.name)}
+			files := map[string]string{"defs-good.yaml": good(tc.name)}
 			for path, content := range tc.files {
 				files[path] = content
 			}

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -36,12 +37,25 @@ type facilities struct {
 	repo *gitserver.Repo
 }
 
+// classFile is the file of the tests' own TenantClass, below the directory that classes may be in.
+const classFile = "classes/e2e.yaml"
+
+// allow lets the facilities' own files set fields that Korthweb reserves for the platform.
+func allow(fields ...string) func(*v1alpha1.TenantRepository) {
+	return func(r *v1alpha1.TenantRepository) { r.Spec.FacilityFields.Allow = fields }
+}
+
+// annotations lets definitions put these annotations on the Service of a gateway.
+func annotations(keys ...string) func(*v1alpha1.TenantRepository) {
+	return func(r *v1alpha1.TenantRepository) { r.Spec.AllowedServiceAnnotations = keys }
+}
+
 // newFacilities creates a git repository with files under tenants/ (path within it to content) and a
 // TenantRepository, changed by options, that reads it every second. Both go with the test, and so do
 // the tenants.
 func newFacilities(t *testing.T, env *environment, name string, files map[string]string, options ...func(*v1alpha1.TenantRepository)) *facilities {
 	t.Helper()
-	seed := fstest.MapFS{"tenants/class.yaml": {Data: []byte(class(env))}}
+	seed := fstest.MapFS{"tenants/" + classFile: {Data: []byte(class(env))}}
 	for path, content := range files {
 		seed["tenants/"+path] = &fstest.MapFile{Data: []byte(content)}
 	}
@@ -88,17 +102,58 @@ func (f *facilities) remove() {
 	if err := client.IgnoreNotFound(c.Delete(ctx, obj)); err != nil {
 		f.t.Errorf("cleaning up: %v", err)
 	}
-	if err := c.DeleteAllOf(ctx, &v1alpha1.Tenant{}, client.InNamespace(stack.FluxNamespace),
-		client.MatchingLabels{v1alpha1.RepositoryLabel: f.name}); err != nil {
-		f.t.Errorf("cleaning up: %v", err)
-	}
 	for ctx.Err() == nil {
-		if len(f.tenants(ctx)) == 0 {
+		tenants := f.tenants(ctx)
+		if len(tenants) == 0 {
 			return
+		}
+		for i := range tenants {
+			if err := f.env.removeTenant(ctx, &tenants[i]); client.IgnoreNotFound(err) != nil {
+				f.t.Errorf("cleaning up: %v", err)
+			}
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
 	f.t.Errorf("cleaning up: tenants of %s are still there after 2 minutes", f.name)
+}
+
+// removeTenant marks and deletes a Tenant, as a TenantRepository does that no longer defines it. Only Korthweb may mark
+// one, whose account an administrator can act as.
+func (e *environment) removeTenant(ctx context.Context, obj *v1alpha1.Tenant) error {
+	if obj.DeletionTimestamp != nil {
+		return nil
+	}
+	config := e.stack.RESTConfig()
+	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + stack.FluxNamespace + ":" + stack.Korthweb}
+	c, err := client.New(config, client.Options{Scheme: e.client.Scheme(), Mapper: e.client.RESTMapper()})
+	if err != nil {
+		return err
+	}
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"the end of the test"},"finalizers":[%q]}}`, v1alpha1.RemoveAnnotation, v1alpha1.Finalizer)
+	if err := c.Patch(ctx, obj, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		return err
+	}
+	return c.Delete(ctx, obj)
+}
+
+// make creates a Tenant by hand, which is removed with the test.
+func (f *facilities) make(t *testing.T, obj *v1alpha1.Tenant) {
+	t.Helper()
+	if err := f.env.client.Create(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		live := &v1alpha1.Tenant{}
+		err := f.env.client.Get(ctx, client.ObjectKeyFromObject(obj), live)
+		if err == nil {
+			err = f.env.removeTenant(ctx, live)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			t.Errorf("cleaning up: %v", err)
+		}
+	})
 }
 
 // push commits files under tenants/ (path to content), removes others, and returns the source revision.
@@ -190,27 +245,33 @@ func (f *facilities) gone(obj client.Object) func() error {
 }
 
 // class is the TenantClass of the tests: it installs the gateway from the local registry.
-func class(env *environment) string {
+func class(env *environment) string { return classNamed(env, "e2e") }
+
+// classNamed is the same with another name, and more lines for its spec.
+func classNamed(env *environment, name string, spec ...string) string {
 	return fmt.Sprintf(`apiVersion: korthweb.digihunch.com/v1alpha1
 kind: TenantClass
 metadata:
-  name: e2e
+  name: %s
 spec:
   ingress:
     chart: {url: %q, version: %q, insecure: true}
-`, env.charts.Gateway.URL, env.charts.Gateway.Version)
+%s`, name, env.charts.Gateway.URL, env.charts.Gateway.Version, indentLines(spec))
 }
 
 // tenantFile is the file of a tenant, with more lines for its spec.
-func tenantFile(name string, spec ...string) string {
+func tenantFile(name string, spec ...string) string { return tenantOfClass(name, "e2e", spec...) }
+
+// tenantOfClass is the same with another class.
+func tenantOfClass(name, class string, spec ...string) string {
 	return fmt.Sprintf(`apiVersion: korthweb.digihunch.com/v1alpha1
 kind: Tenant
 metadata:
   name: %s
 spec:
-  className: e2e
+  className: %s
   domain: %s.example.com
-%s`, name, name, indentLines(spec))
+%s`, name, class, name, indentLines(spec))
 }
 
 func indentLines(lines []string) string {

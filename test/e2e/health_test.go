@@ -32,13 +32,13 @@ func TestReadyMeansAppliedAndHealthy(t *testing.T) {
 	g := gomega(t)
 	const name = "health-one"
 	history := watchTenant(t, name)
-	f := newFacilities(t, shared, "health", map[string]string{"one.yaml": tenantFile(name)})
+	f := newFacilities(t, shared, "health", map[string]string{name + ".yaml": tenantFile(name)}, allow("spec.patches"))
 	g.Eventually(f.ready(name)).Should(Succeed())
 
-	revision := f.push(map[string]string{"one.yaml": tenantFile(name, "orthanc: {replicas: 2}")})
+	revision := f.push(map[string]string{name + ".yaml": tenantFile(name, "orthanc: {replicas: 2}")})
 	g.Eventually(f.readyAt(revision, name)).Should(Succeed())
 	for i := range 3 {
-		revision = f.push(map[string]string{"one.yaml": tenantFile(name, "displayName: Fast "+strconv.Itoa(i))})
+		revision = f.push(map[string]string{name + ".yaml": tenantFile(name, "displayName: Fast "+strconv.Itoa(i))})
 		time.Sleep(1200 * time.Millisecond)
 	}
 	g.Eventually(f.readyAt(revision, name)).Should(Succeed())
@@ -61,7 +61,7 @@ func TestReadyMeansAppliedAndHealthy(t *testing.T) {
 	}
 
 	// Pods that no node takes.
-	revision = f.push(map[string]string{"one.yaml": tenantFile(name, "patches:", impossible)})
+	revision = f.push(map[string]string{name + ".yaml": tenantFile(name, "patches:", impossible)})
 	notReady(revision, meta.ProgressingReason, "application: Deployment/health-one-orthweb/orthanc: 0/1 replicas available")
 	g.Eventually(func(g Gomega) {
 		r, err := f.repository()
@@ -71,7 +71,7 @@ func TestReadyMeansAppliedAndHealthy(t *testing.T) {
 	}).Should(Succeed())
 
 	// What the apiserver refuses.
-	revision = f.push(map[string]string{"one.yaml": tenantFile(name, "patches:",
+	revision = f.push(map[string]string{name + ".yaml": tenantFile(name, "patches:",
 		"- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb}, spec: {sessionAffinity: Impossible}}'")})
 	notReady(revision, meta.ReconciliationFailedReason, "application: Service/health-one-orthweb/orthweb", "spec.sessionAffinity", "Impossible")
 	obj, err := f.get(name)
@@ -84,7 +84,7 @@ func TestReadyMeansAppliedAndHealthy(t *testing.T) {
 		g.Expect(conditions.GetMessage(r, meta.ReadyCondition)).To(ContainSubstring("1 failed (health-one)"))
 	}).Should(Succeed())
 
-	revision = f.push(map[string]string{"one.yaml": tenantFile(name)})
+	revision = f.push(map[string]string{name + ".yaml": tenantFile(name)})
 	g.Eventually(f.readyAt(revision, name)).Should(Succeed())
 
 	seen := history.check(t)
@@ -201,7 +201,7 @@ func TestSuspendAndRequest(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	const name = "suspend-one"
-	f := newFacilities(t, shared, "suspend", map[string]string{"one.yaml": tenantFile(name)}, onlyRetries)
+	f := newFacilities(t, shared, "suspend", map[string]string{name + ".yaml": tenantFile(name)}, onlyRetries)
 	g.Eventually(f.ready(name)).Should(Succeed())
 	kustomizationsSuspended := func() []bool {
 		var all []bool
@@ -214,7 +214,7 @@ func TestSuspendAndRequest(t *testing.T) {
 	}
 
 	// A commit waits for the interval, unless somebody asks.
-	revision := f.push(map[string]string{"one.yaml": tenantFile(name, "displayName: Asked for")})
+	revision := f.push(map[string]string{name + ".yaml": tenantFile(name, "displayName: Asked for")})
 	g.Consistently(f.takenOver(revision), "3s").ShouldNot(Succeed())
 	repository, err := f.repository()
 	g.Expect(err).NotTo(HaveOccurred())
@@ -236,7 +236,7 @@ func TestSuspendAndRequest(t *testing.T) {
 	// The tenant is suspended by its file.
 	before, err := f.get(name)
 	g.Expect(err).NotTo(HaveOccurred())
-	f.push(map[string]string{"one.yaml": tenantFile(name, "suspend: true", "displayName: Suspended")})
+	f.push(map[string]string{name + ".yaml": tenantFile(name, "suspend: true", "displayName: Suspended")})
 	f.request(t)
 	g.Eventually(kustomizationsSuspended).Should(Equal([]bool{true, true}))
 	g.Eventually(func(g Gomega) {
@@ -248,7 +248,7 @@ func TestSuspendAndRequest(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(obj.Spec.DisplayName).To(Equal("Suspended"))
 	g.Expect(obj.Status.Artifact).To(Equal(before.Status.Artifact))
-	revision = f.push(map[string]string{"one.yaml": tenantFile(name, "displayName: Resumed")})
+	revision = f.push(map[string]string{name + ".yaml": tenantFile(name, "displayName: Resumed")})
 	f.request(t)
 	g.Eventually(f.readyAt(revision, name)).Should(Succeed())
 	g.Expect(kustomizationsSuspended()).To(Equal([]bool{false, false}))
@@ -263,7 +263,7 @@ func TestSuspendAndRequest(t *testing.T) {
 		g.Expect(shared.client.Patch(t.Context(), r, patch)).To(Succeed())
 	}
 	suspend(true)
-	revision = f.push(map[string]string{"one.yaml": tenantFile(name, "displayName: Later")})
+	revision = f.push(map[string]string{name + ".yaml": tenantFile(name, "displayName: Later")})
 	f.request(t)
 	g.Consistently(f.published(revision, name), "3s").ShouldNot(Succeed())
 	g.Expect(f.ready(name)()).To(Succeed())

@@ -32,9 +32,9 @@ func TestGatewayChartMakesWhatIsSelected(t *testing.T) {
 		"  egress: {gateway: true}",
 	}
 	f := newFacilities(t, shared, "ingress", map[string]string{
-		"one.yaml": tenantFile("ingress-one", spec...),
-		"two.yaml": tenantFile("ingress-two", spec...),
-	})
+		"ingress-one.yaml": tenantFile("ingress-one", spec...),
+		"ingress-two.yaml": tenantFile("ingress-two", spec...),
+	}, allow("spec.ingress.service"), annotations("example.org/note"))
 	g.Eventually(f.ready("ingress-one", "ingress-two")).Should(Succeed())
 
 	for _, tc := range []struct {

@@ -165,8 +165,8 @@ func TestInstances(t *testing.T) {
 	second := newInstance(g, t, env, "korthweb-second", elected...)
 	first.start(g, t)
 	f := newFacilities(t, env, "instances", map[string]string{
-		"one.yaml":    tenantFile("instances-one"),
-		"broken.yaml": "kind: [",
+		"instances-one.yaml": tenantFile("instances-one"),
+		"broken.yaml":        "kind: [",
 	})
 	g.Eventually(first.serves(f, "instances-one")).Should(Succeed())
 
@@ -207,7 +207,7 @@ func TestInstances(t *testing.T) {
 	t.Run("only the leader acts, and another takes over", func(t *testing.T) {
 		g := gomega(t)
 		second.start(g, t)
-		revision := f.push(map[string]string{"two.yaml": tenantFile("instances-two")})
+		revision := f.push(map[string]string{"instances-two.yaml": tenantFile("instances-two")})
 		g.Eventually(first.serves(f, "instances-two")).Should(Succeed())
 		g.Consistently(second.idle).Should(Succeed())
 
@@ -220,7 +220,7 @@ func TestInstances(t *testing.T) {
 
 		g.Expect(wipe(first.dir)).To(Succeed())
 		g.Expect(env.stack.StartProcess(t.Context(), first.name)).To(Succeed())
-		f.push(map[string]string{"three.yaml": tenantFile("instances-three")})
+		f.push(map[string]string{"instances-three.yaml": tenantFile("instances-three")})
 		g.Eventually(second.serves(f, "instances-three")).Should(Succeed())
 		g.Consistently(first.idle).Should(Succeed())
 	})
@@ -234,11 +234,11 @@ func TestInstances(t *testing.T) {
 		shard := func(key string) func(*v1alpha1.TenantRepository) {
 			return func(obj *v1alpha1.TenantRepository) { obj.Labels = map[string]string{v1alpha1.ShardingLabel: key} }
 		}
-		mine := newFacilities(t, env, "shard1", map[string]string{"a.yaml": tenantFile("shard1-a")}, shard("shard1"))
-		nobodys := newFacilities(t, env, "shard2", map[string]string{"a.yaml": tenantFile("shard2-a")}, shard("shard2"))
+		mine := newFacilities(t, env, "shard1", map[string]string{"shard1-a.yaml": tenantFile("shard1-a")}, shard("shard1"))
+		nobodys := newFacilities(t, env, "shard2", map[string]string{"shard2-a.yaml": tenantFile("shard2-a")}, shard("shard2"))
 		g.Eventually(second.serves(mine, "shard1-a")).Should(Succeed())
 		g.Eventually(first.serves(f, "instances-one")).Should(Succeed())
-		f.push(map[string]string{"four.yaml": tenantFile("instances-four")})
+		f.push(map[string]string{"instances-four.yaml": tenantFile("instances-four")})
 		g.Eventually(first.serves(f, "instances-four")).Should(Succeed())
 
 		g.Consistently(func(g Gomega) {
@@ -288,7 +288,7 @@ var shortRevision = regexp.MustCompile(`^main/[0-9a-f]{12}@sha256:[0-9a-f]{12}`)
 func TestShown(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
-	f := newFacilities(t, shared, "columns", map[string]string{"columns.yaml": tenantFile("columns-one")})
+	f := newFacilities(t, shared, "columns", map[string]string{"columns-one.yaml": tenantFile("columns-one")})
 	g.Eventually(f.ready("columns-one")).Should(Succeed())
 	g.Eventually(func(g Gomega) {
 		obj, err := f.get("columns-one")
@@ -301,16 +301,18 @@ func TestShown(t *testing.T) {
 			HaveKeyWithValue("Name", "columns-one"),
 			HaveKeyWithValue("Domain", "columns-one.example.com"),
 			HaveKeyWithValue("Ready", "True"),
-			HaveKeyWithValue("Status", "Applied revision: "+shortRevision.FindString(obj.Status.Artifact.Revision)),
-			HaveKeyWithValue("Revision", obj.Status.Artifact.Revision),
+			HaveKeyWithValue("Reason", meta.ReconciliationSucceededReason),
+			HaveKeyWithValue("Class", "e2e"),
 		)))
+		g.Expect(conditions.GetMessage(obj, meta.ReadyCondition)).To(Equal("Applied revision: " + shortRevision.FindString(obj.Status.Artifact.Revision)))
 		g.Expect(table(g, shared, "tenantrepositories")).To(ContainElement(And(
 			HaveLen(5), age,
 			HaveKeyWithValue("Name", "columns"),
 			HaveKeyWithValue("Ready", "True"),
-			HaveKeyWithValue("Status", "1 tenant: 1 ready"),
-			HaveKeyWithValue("Revision", repository.Status.LastAppliedRevision),
+			HaveKeyWithValue("Reason", meta.SucceededReason),
+			HaveKeyWithValue("Tenants", BeEquivalentTo(1)),
 		)))
+		g.Expect(conditions.GetMessage(repository, meta.ReadyCondition)).To(Equal("1 tenant: 1 ready"))
 	}).Should(Succeed())
 
 	// The same is news, in the events that kubectl describe shows.
@@ -353,7 +355,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		t.Cleanup(func() { _ = env.client.Delete(t.Context(), secret) })
 		return func(obj *v1alpha1.TenantRepository) { obj.Spec.Git.SecretRef = &meta.LocalObjectReference{Name: name} }
 	}
-	f := newFacilities(t, &env, "secrets", map[string]string{"secrets.yaml": tenantFile("secrets-one")}, login("secrets-right", password))
+	f := newFacilities(t, &env, "secrets", map[string]string{"secrets-one.yaml": tenantFile("secrets-one")}, login("secrets-right", password))
 	refused := newFacilities(t, &env, "secrets-refused", nil, login("secrets-wrong", wrong))
 
 	g.Eventually(f.ready("secrets-one")).Should(Succeed())

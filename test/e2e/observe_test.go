@@ -134,14 +134,15 @@ func (a *audit) waitQuiet(t *testing.T) {
 
 // apiVersions of what Korthweb writes.
 var apiVersions = map[string]string{
-	"Tenant":           "korthweb.digihunch.com/v1alpha1",
-	"TenantRepository": "korthweb.digihunch.com/v1alpha1",
-	"ExternalArtifact": "source.toolkit.fluxcd.io/v1",
-	"Kustomization":    "kustomize.toolkit.fluxcd.io/v1",
-	"Namespace":        "v1",
-	"ServiceAccount":   "v1",
-	"Secret":           "v1",
-	"RoleBinding":      "rbac.authorization.k8s.io/v1",
+	"Tenant":             "korthweb.digihunch.com/v1alpha1",
+	"TenantRepository":   "korthweb.digihunch.com/v1alpha1",
+	"ExternalArtifact":   "source.toolkit.fluxcd.io/v1",
+	"ControllerRevision": "apps/v1",
+	"Kustomization":      "kustomize.toolkit.fluxcd.io/v1",
+	"Namespace":          "v1",
+	"ServiceAccount":     "v1",
+	"Secret":             "v1",
+	"RoleBinding":        "rbac.authorization.k8s.io/v1",
 }
 
 // list returns the objects of a kind, of those that others have too only Korthweb's.

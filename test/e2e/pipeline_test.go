@@ -17,8 +17,8 @@ func TestPushBecomesReadyTenants(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	f := newFacilities(t, shared, "pipeline", map[string]string{
-		"one.yaml": tenantFile("pipeline-one"),
-		"two.yaml": tenantFile("pipeline-two"),
+		"pipeline-one.yaml": tenantFile("pipeline-one"),
+		"pipeline-two.yaml": tenantFile("pipeline-two"),
 	})
 	g.Eventually(f.ready("pipeline-one", "pipeline-two")).Should(Succeed())
 

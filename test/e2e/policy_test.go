@@ -33,7 +33,8 @@ import (
 func TestTenantsCannotReachEachOther(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
-	f := newFacilities(t, shared, "policy", map[string]string{"a.yaml": tenantFile("policy-a"), "b.yaml": tenantFile("policy-b")})
+	f := newFacilities(t, shared, "policy", map[string]string{"policy-a.yaml": tenantFile("policy-a"), "policy-b.yaml": tenantFile("policy-b")},
+		allow("spec.patches"))
 	g.Eventually(f.ready("policy-a", "policy-b")).Should(Succeed())
 
 	t.Run("patches", func(t *testing.T) { testPatchesAreRefused(t, f) })
@@ -93,7 +94,7 @@ func testPatchesAreRefused(t *testing.T, f *facilities) {
 		t.Run(tc.name, func(t *testing.T) {
 			g := gomega(t)
 			lines := []string{"patches:"}
-			f.push(map[string]string{"a.yaml": tenantFile("policy-a", append(lines, tc.patches...)...)})
+			f.push(map[string]string{"policy-a.yaml": tenantFile("policy-a", append(lines, tc.patches...)...)})
 			g.Eventually(func(g Gomega) {
 				obj, err := f.get("policy-a")
 				g.Expect(err).NotTo(HaveOccurred())
@@ -107,7 +108,7 @@ func testPatchesAreRefused(t *testing.T, f *facilities) {
 			}).Should(Succeed())
 		})
 	}
-	revision := f.push(map[string]string{"a.yaml": tenantFile("policy-a", "patches:", harmless)})
+	revision := f.push(map[string]string{"policy-a.yaml": tenantFile("policy-a", "patches:", harmless)})
 	g.Eventually(f.readyAt(revision, "policy-a")).Should(Succeed())
 	g.Expect(f.ready("policy-b")()).To(Succeed())
 }
@@ -364,7 +365,7 @@ func TestForeignObjectsAreNotTakenOver(t *testing.T) {
 	}).ShouldNot(Equal(v1alpha1.NotOwnedReason))
 	delete(foreign, "foreign-account")
 
-	f.push(map[string]string{"last.yaml": tenantFile("foreign-last", "suspend: true")},
+	f.push(map[string]string{"foreign-last.yaml": tenantFile("foreign-last", "suspend: true")},
 		"foreign-namespace.yaml", "foreign-account.yaml", "foreign-layer.yaml")
 	for name := range names {
 		g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: stack.FluxNamespace, Name: name}})).Should(Succeed(), name)

@@ -20,9 +20,9 @@ func TestQuota(t *testing.T) {
 	const ns, other = "quota-small-orthweb", "quota-usual-orthweb"
 	f := newFacilities(t, shared, "quota", map[string]string{
 		// Orthanc's configuration is one, and kube-controller-manager puts kube-root-ca.crt into every namespace.
-		"small.yaml": tenantFile("quota-small", "quota: {hard: {configmaps: 3}, containers: {max: {memory: 4Gi}}}"),
-		"usual.yaml": tenantFile("quota-usual"),
-	})
+		"quota-small.yaml": tenantFile("quota-small", "quota: {hard: {configmaps: 3}, containers: {max: {memory: 4Gi}}}"),
+		"quota-usual.yaml": tenantFile("quota-usual"),
+	}, allow("spec.quota"))
 	g.Eventually(f.ready("quota-small", "quota-usual")).Should(Succeed())
 
 	configMap := func(namespace, name string) *corev1.ConfigMap {

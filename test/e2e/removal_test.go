@@ -45,8 +45,8 @@ func TestRemovalKeepsOrderAndData(t *testing.T) {
 	g := gomega(t)
 	const name, ns = "removal-order", "removal-order-orthweb"
 	f := newFacilities(t, shared, "removal", map[string]string{
-		"order.yaml": tenantFile(name),
-		"other.yaml": tenantFile("removal-other"),
+		name + ".yaml":       tenantFile(name),
+		"removal-other.yaml": tenantFile("removal-other"),
 	})
 	g.Eventually(f.ready(name, "removal-other")).Should(Succeed())
 
@@ -63,7 +63,7 @@ func TestRemovalKeepsOrderAndData(t *testing.T) {
 	g.Expect(entries(storage)).NotTo(BeZero())
 
 	seen := watchRemoval(t, f.env, ns)
-	f.push(nil, "order.yaml")
+	f.push(nil, name+".yaml")
 	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)})).Should(Succeed())
 
 	// Each is gone before the next begins to go.
@@ -96,7 +96,8 @@ func TestRemovalKeepsOrderAndData(t *testing.T) {
 	g.Expect(storage).NotTo(BeAnExistingFile())
 	g.Expect(f.ready("removal-other")()).To(Succeed())
 
-	revision := f.push(map[string]string{"order.yaml": tenantFile(name)})
+	revision := f.push(map[string]string{name + ".yaml": tenantFile(name)})
+	f.approveAdoption(t, name)
 	g.Eventually(f.readyAt(revision, name)).Should(Succeed())
 	for _, o := range data {
 		g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(o), o)).To(Succeed())
@@ -109,12 +110,12 @@ func TestRemovalUnderDelete(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	f := newFacilities(t, shared, "removal-delete", map[string]string{
-		"gone.yaml": tenantFile("removal-all", "deletionPolicy: Delete"),
-		"kept.yaml": tenantFile("removal-none"),
-	})
+		"removal-all.yaml":  tenantFile("removal-all", "deletionPolicy: Delete"),
+		"removal-none.yaml": tenantFile("removal-none"),
+	}, allow("spec.deletionPolicy"))
 	g.Eventually(f.ready("removal-all", "removal-none")).Should(Succeed())
 
-	f.push(nil, "gone.yaml")
+	f.push(nil, "removal-all.yaml")
 	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, "removal-all")})).Should(Succeed())
 	g.Expect(f.gone(&corev1.Namespace{ObjectMeta: objectMeta("", "removal-all-orthweb")})()).To(Succeed())
 	g.Expect(f.gone(&corev1.ServiceAccount{ObjectMeta: objectMeta(stack.FluxNamespace, "removal-all-applier")})()).To(Succeed())
@@ -127,11 +128,11 @@ func TestRemovalOfSuspended(t *testing.T) {
 	g := gomega(t)
 	const name, ns = "removal-suspended", "removal-suspended-orthweb"
 	f := newFacilities(t, shared, "removal-suspended", map[string]string{
-		"suspended.yaml": tenantFile(name),
-		"other.yaml":     tenantFile("removal-awake"),
+		name + ".yaml":       tenantFile(name),
+		"removal-awake.yaml": tenantFile("removal-awake"),
 	})
 	g.Eventually(f.ready(name)).Should(Succeed())
-	f.push(map[string]string{"suspended.yaml": tenantFile(name, "suspend: true")})
+	f.push(map[string]string{name + ".yaml": tenantFile(name, "suspend: true")})
 	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
 		g.Eventually(func() (bool, error) {
 			k, err := f.layer(name, layer)
@@ -139,7 +140,7 @@ func TestRemovalOfSuspended(t *testing.T) {
 		}).Should(BeTrue())
 	}
 
-	f.push(nil, "suspended.yaml")
+	f.push(nil, name+".yaml")
 	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)})).Should(Succeed())
 	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")})()).To(Succeed())
 	g.Expect(f.gone(&helmv2.HelmRelease{ObjectMeta: objectMeta(ns, "istio-ingress")})()).To(Succeed())
@@ -153,9 +154,9 @@ func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
 	g := gomega(t)
 	const name, ns = "removal-changed", "removal-changed-orthweb"
 	f := newFacilities(t, shared, "removal-changed", map[string]string{
-		"changed.yaml": tenantFile(name, "deletionPolicy: Delete"),
-		"other.yaml":   tenantFile("removal-unchanged"),
-	})
+		name + ".yaml":           tenantFile(name, "deletionPolicy: Delete"),
+		"removal-unchanged.yaml": tenantFile("removal-unchanged"),
+	}, allow("spec.deletionPolicy"))
 	g.Eventually(f.ready(name)).Should(Succeed())
 	data := []client.Object{&corev1.PersistentVolumeClaim{ObjectMeta: objectMeta(ns, "orthanc-storage")}, database(ns)}
 	uids := map[client.Object]any{}
@@ -164,12 +165,12 @@ func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
 		uids[o] = o.GetUID()
 	}
 
-	f.push(map[string]string{"changed.yaml": tenantFile(name, "suspend: true", "deletionPolicy: Retain")})
+	f.push(map[string]string{name + ".yaml": tenantFile(name, "suspend: true", "deletionPolicy: Retain")})
 	g.Eventually(func() (v1alpha1.DeletionPolicy, error) {
 		obj, err := f.get(name)
 		return obj.Spec.DeletionPolicy, err
 	}).Should(Equal(v1alpha1.RetainData))
-	f.push(nil, "changed.yaml")
+	f.push(nil, name+".yaml")
 	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)})).Should(Succeed())
 
 	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")})()).To(Succeed())
@@ -180,47 +181,12 @@ func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
 	}
 }
 
-// Who deletes a Tenant by hand may have the garbage collector delete first what it owns. It owns nothing, so the order
-// is kept.
-func TestRemovalInForeground(t *testing.T) {
-	t.Parallel()
-	g := gomega(t)
-	const name, ns = "removal-foreground", "removal-foreground-orthweb"
-	f := newFacilities(t, shared, "removal-foreground", map[string]string{"foreground.yaml": tenantFile(name)})
-	g.Eventually(f.ready(name)).Should(Succeed())
-	f.push(map[string]string{"foreground.yaml": tenantFile(name, "suspend: true")})
-	for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
-		g.Eventually(func() (bool, error) {
-			k, err := f.layer(name, layer)
-			return err == nil && k.Spec.Suspend, err
-		}).Should(BeTrue())
-	}
-	repository, err := f.repository()
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(f.env.client.Delete(t.Context(), repository)).To(Succeed()) // or it creates the Tenant again
-
-	seen := watchRemoval(t, f.env, ns)
-	obj, err := f.get(name)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(f.env.client.Delete(t.Context(), obj, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
-	g.Eventually(f.gone(obj)).Should(Succeed())
-	g.Expect(f.gone(&appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")})()).To(Succeed())
-	g.Expect(f.gone(&helmv2.HelmRelease{ObjectMeta: objectMeta(ns, "istio-ingress")})()).To(Succeed())
-	for _, order := range [][2]string{
-		{"gone Deployment orthanc", "gone Kustomization " + name + "-application"},
-		{"gone Kustomization " + name + "-application", "going Kustomization " + name + "-dependency"},
-		{"gone Kustomization " + name + "-dependency", "gone ExternalArtifact " + name},
-	} {
-		g.Eventually(func() error { return seen.before(order[0], order[1]) }).Should(Succeed())
-	}
-}
-
 // The Tenants of a deleted TenantRepository stay, go on working, and are adopted by another.
 func TestTenantRepositoryDeleted(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	const name = "left-alone"
-	f := newFacilities(t, shared, "removal-first", map[string]string{"left.yaml": tenantFile(name)})
+	f := newFacilities(t, shared, "removal-first", map[string]string{name + ".yaml": tenantFile(name)})
 	g.Eventually(f.ready(name)).Should(Succeed())
 	before, err := f.get(name)
 	g.Expect(err).NotTo(HaveOccurred())
@@ -241,7 +207,17 @@ func TestTenantRepositoryDeleted(t *testing.T) {
 		return err == nil && k.Spec.Prune, err
 	}).Should(BeTrue())
 
-	second := newFacilities(t, shared, "removal-second", map[string]string{"adopted.yaml": tenantFile(name)})
+	// Nobody has said that it is to be removed, so it is put back.
+	g.Expect(f.env.client.Delete(t.Context(), before)).To(Succeed())
+	g.Eventually(f.ready(name)).Should(Succeed())
+	back, err := f.get(name)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(back.UID).NotTo(Equal(before.UID))
+	g.Expect(back.Spec).To(Equal(before.Spec))
+	g.Expect(back.Status.Artifact.Digest).To(Equal(before.Status.Artifact.Digest))
+	before = back
+
+	second := newFacilities(t, shared, "removal-second", map[string]string{name + ".yaml": tenantFile(name)})
 	g.Eventually(func(g Gomega) {
 		g.Expect(second.tenants(t.Context())).To(HaveLen(1))
 		repository, err := second.repository()
@@ -253,7 +229,7 @@ func TestTenantRepositoryDeleted(t *testing.T) {
 	g.Expect(after.UID).To(Equal(before.UID))
 	g.Expect(after.Status.Artifact).To(Equal(before.Status.Artifact))
 
-	revision := second.push(map[string]string{"adopted.yaml": tenantFile(name, "displayName: Adopted")})
+	revision := second.push(map[string]string{name + ".yaml": tenantFile(name, "displayName: Adopted")})
 	g.Eventually(second.readyAt(revision, name)).Should(Succeed())
 }
 

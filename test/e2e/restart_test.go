@@ -260,7 +260,7 @@ func (r *restarts) killedWhileRemoving(t *testing.T, g *WithT) {
 	r.names = []string{kept}
 	g.Eventually(r.f.ready(kept)).Should(Succeed())
 	r.expectStored(t, g)
-	for kind, want := range map[string]int{"ExternalArtifact": 1, "Kustomization": 2, "ServiceAccount": 2, "RoleBinding": 2} {
+	for kind, want := range map[string]int{"ExternalArtifact": 1, "ControllerRevision": 1, "Kustomization": 2, "ServiceAccount": 2, "RoleBinding": 2} {
 		g.Expect(r.list(t, g, apiVersions[kind], kind)).To(HaveLen(want), kind)
 	}
 }
@@ -275,6 +275,7 @@ func (r *restarts) expectOneOfEach(t *testing.T, g *WithT) {
 		platform := stack.FluxNamespace + "/"
 		want["Tenant"] = append(want["Tenant"], platform+name)
 		want["ExternalArtifact"] = append(want["ExternalArtifact"], platform+name)
+		want["ControllerRevision"] = append(want["ControllerRevision"], platform+name)
 		want["Kustomization"] = append(want["Kustomization"], platform+name+"-dependency", platform+name+"-application")
 		want["Namespace"] = append(want["Namespace"], "/"+ns)
 		want["ServiceAccount"] = append(want["ServiceAccount"], platform+name+"-applier", ns+"/helm-applier")
@@ -284,7 +285,11 @@ func (r *restarts) expectOneOfEach(t *testing.T, g *WithT) {
 	for kind, names := range want {
 		var have []string
 		for _, object := range r.list(t, g, apiVersions[kind], kind) {
-			have = append(have, object.GetNamespace()+"/"+object.GetName())
+			name := object.GetName()
+			if kind == "ControllerRevision" {
+				name = object.Labels[v1alpha1.TenantLabel] // its own name says what it holds
+			}
+			have = append(have, object.GetNamespace()+"/"+name)
 		}
 		g.Expect(have).To(ConsistOf(names), kind)
 	}
@@ -317,7 +322,12 @@ func (r *restarts) expectStored(t *testing.T, g *WithT) {
 
 // stored fails unless the announced archive is in the storage.
 func (r *restarts) stored(name, digest string) error {
-	file := filepath.Join(r.env.stack.StorageDir(), "externalartifact", stack.FluxNamespace, name, strings.TrimPrefix(digest, "sha256:")+".tar.gz")
+	return storedArchive(r.env, name, digest)
+}
+
+// storedArchive fails unless the archive of a tenant with that digest is in the storage.
+func storedArchive(env *environment, name, digest string) error {
+	file := filepath.Join(env.stack.StorageDir(), "externalartifact", stack.FluxNamespace, name, strings.TrimPrefix(digest, "sha256:")+".tar.gz")
 	have, err := fileDigest(file)
 	if err != nil {
 		return err

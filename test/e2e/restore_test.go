@@ -27,7 +27,7 @@ func TestEmittedObjectsAreRestored(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	const own = "restored-one-orthweb"
-	f := newFacilities(t, shared, "restored", map[string]string{"one.yaml": tenantFile("restored-one")})
+	f := newFacilities(t, shared, "restored", map[string]string{"restored-one.yaml": tenantFile("restored-one")})
 	g.Eventually(f.ready("restored-one")).Should(Succeed())
 
 	in := func(namespace, name string) metav1.ObjectMeta {
@@ -114,6 +114,7 @@ func TestEmittedObjectsAreRestored(t *testing.T) {
 	g.Expect(password()).NotTo(Equal(was))
 	g.Eventually(f.ready("restored-one")).Should(Succeed())
 
+	allowDeletion(t, shared, namespace)
 	g.Eventually(deleted(namespace)).Should(Succeed())
 	for _, obj := range []client.Object{helmApplier, binding, helmBinding, secret} {
 		g.Eventually(func() error {

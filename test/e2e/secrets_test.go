@@ -21,7 +21,7 @@ import (
 func TestSecretThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
-	f := newFacilities(t, shared, "secrets", map[string]string{"a.yaml": tenantFile("secrets-a",
+	f := newFacilities(t, shared, "secrets", map[string]string{"secrets-a.yaml": tenantFile("secrets-a",
 		"orthanc: {storage: {type: S3, s3: {bucket: secrets-a, region: eu-central-1, secretRef: {name: bucket}}}}")})
 	says := func(text string) func() error {
 		return func() error {
@@ -59,12 +59,12 @@ func TestSecretThatIsNotThere(t *testing.T) {
 func TestChangeThatLeavesDataBehind(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
-	f := newFacilities(t, shared, "left-behind", map[string]string{"a.yaml": tenantFile("left-behind-a")})
+	f := newFacilities(t, shared, "left-behind", map[string]string{"left-behind-a.yaml": tenantFile("left-behind-a")})
 	g.Eventually(f.ready("left-behind-a")).Should(Succeed())
 	before, err := f.get("left-behind-a")
 	g.Expect(err).NotTo(HaveOccurred())
 
-	revision := f.push(map[string]string{"a.yaml": tenantFile("left-behind-a", "orthanc: {storage: {type: Database}}")})
+	revision := f.push(map[string]string{"left-behind-a.yaml": tenantFile("left-behind-a", "orthanc: {storage: {type: Database}}")})
 	g.Eventually(f.takenOver(revision)).Should(Succeed())
 	repository, err := f.repository()
 	g.Expect(err).NotTo(HaveOccurred())

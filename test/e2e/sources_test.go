@@ -53,7 +53,7 @@ func TestGitOverHTTPS(t *testing.T) {
 		"username": "platform", "password": "s3cret", "ca.crt": string(env.git.CA),
 	})
 	one := func(displayName string) map[string]string {
-		return map[string]string{"one.yaml": tenantFile("https-one", "displayName: "+displayName), "class.yaml": class(env)}
+		return map[string]string{"https-one.yaml": tenantFile("https-one", "displayName: "+displayName), classFile: class(env)}
 	}
 	f := newFacilities(t, env, "https", one("Seed"), onlyRetries, func(r *v1alpha1.TenantRepository) {
 		r.Spec.Git.SecretRef = &meta.LocalObjectReference{Name: secret.Name}
@@ -76,7 +76,7 @@ func TestGitOverHTTPS(t *testing.T) {
 	testSourceFaults(t, f, "https-one", one, []sourceFault{
 		{
 			name:     "empty path",
-			happen:   commit(map[string]string{"tenants/README.md": "None yet."}, "tenants/one.yaml", "tenants/class.yaml"),
+			happen:   commit(map[string]string{"tenants/README.md": "None yet."}, "tenants/https-one.yaml", "tenants/"+classFile),
 			reason:   v1alpha1.PathNotFoundReason,
 			messages: []string{"no tenant is defined under ./tenants", "nothing was removed"},
 		},
@@ -117,7 +117,7 @@ func TestGitOverHTTPS(t *testing.T) {
 
 	t.Run("history rewritten", func(t *testing.T) {
 		g := gomega(t)
-		files := map[string]string{"tenants/one.yaml": tenantFile("https-one", "displayName: Rewritten")}
+		files := map[string]string{"tenants/https-one.yaml": tenantFile("https-one", "displayName: Rewritten")}
 		sha, err := f.repo.Rewrite(files, "Begin anew")
 		g.Expect(err).NotTo(HaveOccurred())
 		f.request(t)
@@ -138,7 +138,7 @@ func TestGitOverSSH(t *testing.T) {
 		"identity": string(pair.PrivateKey), "known_hosts": knownHosts,
 	})
 	one := func(displayName string) map[string]string {
-		return map[string]string{"one.yaml": tenantFile("ssh-one", "displayName: "+displayName)}
+		return map[string]string{"ssh-one.yaml": tenantFile("ssh-one", "displayName: "+displayName)}
 	}
 	f := newFacilities(t, env, "ssh", one("Seed"), onlyRetries, func(r *v1alpha1.TenantRepository) {
 		r.Spec.Git.SecretRef = &meta.LocalObjectReference{Name: secret.Name}
@@ -223,7 +223,7 @@ func TestSourceRef(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
 	one := func(displayName string) map[string]string {
-		return map[string]string{"one.yaml": tenantFile("sourceref-one", "displayName: "+displayName)}
+		return map[string]string{"sourceref-one.yaml": tenantFile("sourceref-one", "displayName: "+displayName)}
 	}
 	source := &sourcev1.GitRepository{ObjectMeta: metav1.ObjectMeta{Namespace: stack.FluxNamespace, Name: "sourceref"}}
 	f := newFacilities(t, shared, "sourceref", one("Seed"), func(r *v1alpha1.TenantRepository) {

@@ -27,11 +27,12 @@ func TestFacilityMovesToTraefik(t *testing.T) {
 	g := gomega(t)
 	const name, ns = "to-traefik", "to-traefik-orthweb"
 	orthanc := []string{"orthanc:", "  modalities:", "  - {name: us-1, aeTitle: US1, host: us-1.example.org, port: 104}"}
-	f := newFacilities(t, shared, name, map[string]string{"tenant.yaml": tenantFile(name, orthanc...)})
+	f := newFacilities(t, shared, name, map[string]string{name + ".yaml": tenantFile(name, orthanc...)},
+		allow("spec.ingress.chart", "spec.ingress.service"), annotations("example.org/note"))
 	g.Eventually(f.ready(name)).Should(Succeed())
 
 	chart := shared.charts.Traefik
-	revision := f.push(map[string]string{"tenant.yaml": tenantFile(name, append(orthanc,
+	revision := f.push(map[string]string{name + ".yaml": tenantFile(name, append(orthanc,
 		"ingress:",
 		"  provider: Traefik",
 		"  dicom: {port: 2762}",
