@@ -68,7 +68,7 @@ monitoring: {provider: PrometheusOperator}
 patches:
 - patch: |
     - {op: add, path: /metadata/labels/x, value: "y"}
-  target: {kind: Service, name: orthweb}
+  target: {group: "", version: v1, kind: Service, namespace: bhs-orthweb, name: orthweb, labelSelector: app.kubernetes.io/name=orthanc, annotationSelector: example.com/x}
 `
 
 func sorted(set map[string]bool) []string {

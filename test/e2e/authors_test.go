@@ -33,7 +33,7 @@ var reservedFields = map[string][]string{
 	"spec.ingress.service":        {"ingress:", "  service: {type: ClusterIP}"},
 	"spec.namespace":              {"namespace: authors-elsewhere"},
 	"spec.orthanc.image":          {"orthanc:", "  image: orthancteam/orthanc:26.8.0"},
-	"spec.patches":                {"patches:", "- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb, annotations: {note: patched}}}'"},
+	"spec.patches":                {"patches:", "- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb, labels: {note: patched}}}'"},
 	"spec.postgres.chart":         {"postgres:", "  chart: {version: 9.9.9}"},
 	"spec.quota":                  {"quota: {hard: {configmaps: 100}}"},
 }
@@ -203,7 +203,7 @@ spec:
 		g.Expect(o.GetLabels()).To(HaveKeyWithValue("region", "north"))
 	}
 	g.Expect(deployment.Spec.Template.Spec.Containers[0].Image).To(Equal("orthancteam/orthanc:26.8.0"))
-	g.Expect(service.Annotations).To(HaveKeyWithValue("note", "patched"))
+	g.Expect(service.Labels).To(HaveKeyWithValue("note", "patched"))
 	g.Expect(quota.Spec.Hard).To(HaveKey(corev1.ResourceConfigMaps))
 	gateway := &corev1.Service{}
 	g.Expect(shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "istio-ingress"}, gateway)).To(Succeed())

@@ -281,7 +281,7 @@ func TestPatchedValuesAreValues(t *testing.T) {
 	h := newHarness(t)
 	for _, provider := range []v1alpha1.IngressProvider{v1alpha1.IstioIngress, v1alpha1.TraefikIngress} {
 		for _, path := range []string{
-			"/priorityClassName", "/service/externalTrafficPolicy", "/nodeSelector", "/terminationGracePeriodSeconds",
+			"/priorityClassName", "/service/externalTrafficPolicy", "/nodeSelector",
 		} {
 			t.Run(string(provider)+path, func(t *testing.T) {
 				g := NewWithT(t)
