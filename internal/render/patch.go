@@ -236,7 +236,7 @@ func (p *patcher) split(patch v1alpha1.Patch) ([]part, error) {
 		if ns, ok := metadata["namespace"]; ok && ns != p.namespace {
 			return nil, fmt.Errorf("metadata.namespace: names namespace %q, the tenant's is %q", ns, p.namespace)
 		}
-		to := target{}
+		var to target
 		if patch.Target != nil {
 			to = target{*patch.Target}
 		} else if to, err = namedBy(merge, metadata); err != nil {

@@ -186,15 +186,14 @@ func (l *loader) files() ([]string, error) {
 	if err != nil || within(l.root, l.classPath) {
 		return files, err
 	}
-	switch err := directory(l.fsys, l.classPath); {
-	case errors.Is(err, fs.ErrNotExist):
-		return files, nil // no classes, which each tenant that names one is told
-	case err != nil:
-		l.unread(l.classPath, "is no class path: "+err.Error())
-		return files, nil
+	// Where there is no such directory there are no classes, which each tenant that names one is told.
+	if missing := directory(l.fsys, l.classPath); missing == nil {
+		classes, err := l.list(l.classPath)
+		return append(files, classes...), err
+	} else if !errors.Is(missing, fs.ErrNotExist) {
+		l.unread(l.classPath, "is no class path: "+missing.Error())
 	}
-	classes, err := l.list(l.classPath)
-	return append(files, classes...), err
+	return files, nil
 }
 
 // kind tells what a document is, and reports one that is nothing that belongs here.

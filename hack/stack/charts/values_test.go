@@ -5,6 +5,7 @@ package charts_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -66,7 +67,7 @@ func (h *harness) shapes(t *v1alpha1.Tenant) (shapes []string, refused field.Err
 	}
 	b, err := h.renderer.Render(t)
 	if err != nil {
-		if mendable, ok := err.(*render.Error); ok {
+		if mendable := new(render.Error); errors.As(err, &mendable) {
 			return nil, field.ErrorList{field.Invalid(field.NewPath(mendable.Field), "", mendable.Error())}, nil
 		}
 		return nil, nil, err
