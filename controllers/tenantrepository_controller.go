@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/artifact"
 	"github.com/digihunch/korthweb/internal/emit"
 	"github.com/digihunch/korthweb/internal/source"
 	"github.com/digihunch/korthweb/internal/tenant"
@@ -41,6 +42,9 @@ type TenantRepositoryReconciler struct {
 
 	// Selector chooses the TenantRepositories of this instance, by label; all of them where nil.
 	Selector labels.Selector
+
+	// History has the last good state of each tenant.
+	History *artifact.History
 
 	// InsecureAllowHTTP lets spec.git.url be a plain http URL.
 	InsecureAllowHTTP bool

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/artifact"
 	"github.com/digihunch/korthweb/internal/tenant"
 )
 
@@ -52,7 +53,7 @@ func newRepository(t *testing.T) *repository {
 			return c.Delete(ctx, obj, opts...)
 		},
 	})
-	f.TenantRepositoryReconciler = &TenantRepositoryReconciler{Client: crashing, EventRecorder: f.events}
+	f.TenantRepositoryReconciler = &TenantRepositoryReconciler{Client: crashing, EventRecorder: f.events, History: artifact.NewHistory(crashing, crashing)}
 	obj := &v1alpha1.TenantRepository{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "central"}}
 	obj.Spec.Interval = metav1.Duration{Duration: time.Hour}
 	obj.Spec.Path = "tenants"
@@ -272,4 +273,40 @@ func TestRulesThatCannotBe(t *testing.T) {
 	list := &v1alpha1.TenantList{}
 	f.Expect(admin.List(ctx, list, client.InNamespace(f.key.Namespace))).To(Succeed())
 	f.Expect(list.Items).To(BeEmpty())
+}
+
+// Whoever puts back a Tenant that was deleted by accident gives it the revision that it had.
+func TestDeletedTenantKeepsItsRevision(t *testing.T) {
+	for i, test := range []struct {
+		name, change string
+		revision     string
+		reason       string
+	}{
+		{name: "as it was", revision: "main@sha1:1111", reason: "its definition is the one that was published"},
+		{name: "changed meanwhile", change: "displayName: Changed", revision: "main@sha1:2222", reason: "it is published anew"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newRepository(t)
+			name := fmt.Sprintf("deleted-%d", i)
+			f.push("main@sha1:1111", files(name))
+			_, err := f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			obj := f.tenant(name)
+			key := client.ObjectKeyFromObject(obj)
+			published := &meta.Artifact{Digest: "sha256:0000", Revision: "main/1111@sha256:0000"}
+			f.Expect(f.History.Save(ctx, key, artifact.NewState(obj, published), artifact.Notes{}, func() ([]byte, error) { return nil, nil })).To(Succeed())
+
+			f.Expect(admin.Delete(ctx, obj)).To(Succeed())
+			var lines []string
+			if test.change != "" {
+				lines = append(lines, test.change)
+			}
+			f.push("main@sha1:2222", map[string]string{name + ".yaml": file(name, lines...)})
+			_, err = f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			back := f.tenant(name)
+			f.Expect(back.UID).NotTo(Equal(obj.UID))
+			f.Expect(back.Annotations).To(HaveKeyWithValue(v1alpha1.RevisionAnnotation, test.revision), test.reason)
+		})
+	}
 }

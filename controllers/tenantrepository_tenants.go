@@ -269,9 +269,29 @@ func upToDate(live, desired *v1alpha1.Tenant) bool {
 // writeTenant replaces the whole spec: a Tenant that comes from a repository has no field of anybody else's.
 func (r *TenantRepositoryReconciler) writeTenant(ctx context.Context, live, desired *v1alpha1.Tenant) error {
 	if live == nil {
+		if err := r.keepRevision(ctx, desired); err != nil {
+			return err
+		}
 		return r.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldManager))
 	}
 	return r.Update(ctx, desired, client.FieldOwner(v1alpha1.FieldManager))
+}
+
+// keepRevision gives a Tenant that was deleted by accident the revision that it had, where its definition is still the one
+// that was published: so it makes no difference who puts it back.
+func (r *TenantRepositoryReconciler) keepRevision(ctx context.Context, desired *v1alpha1.Tenant) error {
+	if err := r.History.Load(ctx); err != nil {
+		return err
+	}
+	state, _, err := r.History.Last(ctx, client.ObjectKeyFromObject(desired), "")
+	if err != nil || state == nil {
+		return err
+	}
+	revision := state.Annotations[v1alpha1.RevisionAnnotation]
+	if revision != "" && state.Annotations[v1alpha1.DigestAnnotation] == desired.Annotations[v1alpha1.DigestAnnotation] {
+		desired.Annotations[v1alpha1.RevisionAnnotation] = revision
+	}
+	return nil
 }
 
 // removal is what came of the tenants that are gone from the definitions.

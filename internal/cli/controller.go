@@ -179,11 +179,13 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	}
 	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 
+	history := artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader())
 	if err := (&controllers.TenantRepositoryReconciler{
 		Client:             mgr.GetClient(),
 		EventRecorder:      recorder,
 		Metrics:            measured,
 		Selector:           selector,
+		History:            history,
 		InsecureAllowHTTP:  o.insecureAllowHTTP,
 		PlatformNamespaces: o.namespaces,
 	}).SetupWithManager(ctx, mgr, runtimectrl.GetRateLimiter(o.rateLimiter)); err != nil {
@@ -199,7 +201,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		Metrics:                   measured,
 		Renderer:                  renderer,
 		Publisher:                 artifact.NewPublisher(store),
-		History:                   artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader()),
+		History:                   history,
 		Uncached:                  mgr.GetAPIReader(),
 		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), self),
 		Selector:                  selector,

@@ -20,8 +20,10 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -71,11 +73,11 @@ func TestAccidents(t *testing.T) {
 		goes []string
 	}{
 		{name: "all Tenants", happen: a.deleteTenants},
-		{name: "all Kustomizations", happen: a.deleteAll(&kustomizev1.Kustomization{})},
-		{name: "all ExternalArtifacts", happen: a.deleteAll(&sourcev1.ExternalArtifact{})},
+		{name: "all Kustomizations", happen: a.deleteAll(&kustomizev1.Kustomization{}, &kustomizev1.KustomizationList{})},
+		{name: "all ExternalArtifacts", happen: a.deleteAll(&sourcev1.ExternalArtifact{}, &sourcev1.ExternalArtifactList{})},
 		{name: "the CRD of Tenants", happen: a.deleteOwnCRD("tenants.korthweb.digihunch.com"), mend: a.installCRDs},
 		{name: "the CRD of TenantRepositories", happen: a.deleteOwnCRD("tenantrepositories.korthweb.digihunch.com"), mend: a.installCRDsAndRepository},
-		{name: "the TenantRepository", happen: a.deleteAll(&v1alpha1.TenantRepository{}), mend: a.createRepository},
+		{name: "the TenantRepository", happen: a.deleteAll(&v1alpha1.TenantRepository{}, &v1alpha1.TenantRepositoryList{}), mend: a.createRepository},
 		{name: "the CRD of Kustomizations", happen: a.deleteCRD("kustomizations.kustomize.toolkit.fluxcd.io"), mend: a.installFluxCRDs},
 		{
 			name: "flux uninstall", happen: a.fluxUninstall, mend: a.fluxInstall,
@@ -303,15 +305,41 @@ func (a *accidents) differences(g Gomega) []string {
 // deleteTenants deletes the Tenants that come from git. One that was made by hand goes offline when its owner deletes
 // it, which TestTenantByHand holds.
 func (a *accidents) deleteTenants(t *testing.T) {
-	gomega(t).Expect(a.env.client.DeleteAllOf(t.Context(), &v1alpha1.Tenant{}, client.InNamespace(stack.FluxNamespace),
-		client.MatchingLabels{v1alpha1.RepositoryLabel: a.f.name}, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
+	a.deleteAndWait(t, &v1alpha1.Tenant{}, &v1alpha1.TenantList{}, client.MatchingLabels{v1alpha1.RepositoryLabel: a.f.name},
+		client.PropagationPolicy(metav1.DeletePropagationForeground))
 }
 
 // deleteAll is kubectl delete --all.
-func (a *accidents) deleteAll(kind client.Object) func(t *testing.T) {
-	return func(t *testing.T) {
-		gomega(t).Expect(a.env.client.DeleteAllOf(t.Context(), kind, client.InNamespace(stack.FluxNamespace))).To(Succeed())
+func (a *accidents) deleteAll(kind client.Object, list client.ObjectList) func(t *testing.T) {
+	return func(t *testing.T) { a.deleteAndWait(t, kind, list) }
+}
+
+// deleteAndWait deletes objects and waits until each of them is gone, or another of its name is there.
+func (a *accidents) deleteAndWait(t *testing.T, kind client.Object, list client.ObjectList, options ...client.DeleteAllOfOption) {
+	t.Helper()
+	g := gomega(t)
+	uids := func(g Gomega) []types.UID {
+		var all []types.UID
+		g.Expect(a.env.client.List(t.Context(), list, client.InNamespace(stack.FluxNamespace))).To(Succeed())
+		g.Expect(apimeta.EachListItem(list, func(o runtime.Object) error {
+			all = append(all, o.(client.Object).GetUID())
+			return nil
+		})).To(Succeed())
+		return all
 	}
+	before := uids(g)
+	options = append(options, client.InNamespace(stack.FluxNamespace))
+	g.Expect(a.env.client.DeleteAllOf(t.Context(), kind, options...)).To(Succeed())
+	deleted := &client.DeleteAllOfOptions{}
+	deleted.ApplyOptions(options)
+	kept := 0
+	if deleted.LabelSelector != nil {
+		kept = len(byHand)
+	}
+	g.Eventually(func(g Gomega) []types.UID {
+		now := uids(g)
+		return slices.DeleteFunc(slices.Clone(before), func(uid types.UID) bool { return !slices.Contains(now, uid) })
+	}).Should(HaveLen(kept))
 }
 
 func crd(name string) *metav1.PartialObjectMetadata {

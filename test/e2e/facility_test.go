@@ -341,7 +341,7 @@ func (f *facilities) published(revision string, names ...string) func() error {
 				return fmt.Errorf("tenant %s is at %s, not %s", name, obj.Annotations[v1alpha1.RevisionAnnotation], revision)
 			}
 			if obj.Status.Artifact == nil || obj.Status.Artifact.Metadata[ociRevision] != revision {
-				return fmt.Errorf("tenant %s: %s is not published yet", name, revision)
+				return fmt.Errorf("tenant %s: %s is not published yet: %s", name, revision, conditions.GetMessage(obj, meta.ReadyCondition))
 			}
 		}
 		return nil
