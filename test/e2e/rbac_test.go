@@ -36,12 +36,24 @@ func TestNoRoleHasWildcards(t *testing.T) {
 
 	definitions := t.TempDir()
 	g.Expect(os.CopyFS(definitions, os.DirFS("../../tenants"))).To(Succeed())
-	for _, sample := range []string{"tenant_full.yaml", "tenant_minimal.yaml"} {
+	for file, sample := range map[string]string{"riverside.yaml": "tenant_full.yaml", "lakeside.yaml": "tenant_minimal.yaml"} {
 		content, err := os.ReadFile(filepath.Join("../../config/samples", sample))
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(os.WriteFile(filepath.Join(definitions, sample), content, 0o600)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(definitions, file), content, 0o600)).To(Succeed())
 	}
-	rendered, err := exec.CommandContext(t.Context(), korthweb, "render", definitions).Output()
+	// The samples are an administrator's, who may set every field.
+	repository := filepath.Join(t.TempDir(), "repository.yaml")
+	g.Expect(os.WriteFile(repository, []byte(`apiVersion: korthweb.digihunch.com/v1alpha1
+kind: TenantRepository
+metadata: {name: tenants, namespace: flux-system}
+spec:
+  interval: 1m
+  sourceRef: {kind: GitRepository, name: tenants}
+  path: .
+  prune: true
+  facilityFields: {allow: [spec, metadata]}
+`), 0o600)).To(Succeed())
+	rendered, err := exec.CommandContext(t.Context(), korthweb, "render", "--repository", repository, "--root", definitions).Output()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(string(rendered)).To(ContainSubstring("kind: RoleBinding"))
 	expectNoWildcards(g, rendered)
