@@ -32,4 +32,5 @@ func (a *accidents) install(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred()) // the account is another, so its token is
 	g.Expect(a.env.stack.StartProcess(t.Context(), stack.Korthweb)).To(Succeed())
 	a.createRepository(t)
+	a.stall(t)
 }
