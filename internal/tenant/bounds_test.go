@@ -72,13 +72,13 @@ func TestLoadManyDocuments(t *testing.T) {
 	g := NewWithT(t)
 	f := files{}
 	for i := range 25 {
-		f[fmt.Sprintf("tenants/%02d.yaml", i)] = strings.Repeat("---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", 1000)
+		f[fmt.Sprintf("tenants/%02d/kustomization.yaml", i)] = strings.Repeat("---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", 1000)
 	}
-	delete(f, "tenants/00.yaml")
+	delete(f, "tenants/00/kustomization.yaml")
 	f["tenants/00/good.yaml"] = simple("good")
 	f["tenants/late.yaml"] = simple("late")
 	r := load(t, f)
-	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21.yaml and the 4 files after it are not read"}})
+	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21/kustomization.yaml and the 4 files after it are not read"}})
 	g.Expect(names(r)).To(Equal([]string{"good"}))
 }
 

@@ -133,6 +133,10 @@ func TestLoadFiles(t *testing.T) {
 		{name: "JSON", files: files{"tenants/good.yaml": `{"apiVersion":"korthweb.digihunch.com/v1alpha1","kind":"Tenant","metadata":{"name":"good"},"spec":{"domain":"a.b"}}`}, tenants: []string{"good"}},
 		{name: "kustomize's own kind", files: files{"tenants/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n", "tenants/good.yaml": good}, tenants: []string{"good"}},
 		{
+			name: "kustomize's own kind beside a tenant", files: files{"tenants/good.yaml": good + "---\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"},
+			tenants: []string{"good"}, problems: []problem{{"tenants/good.yaml:9", "", "kind", invalid, "passed over only in files named kustomization.yaml"}},
+		},
+		{
 			name: "broken YAML takes all of its file", files: files{"tenants/x.yaml": simple("x") + "---\n" + head + "metadata: {name: y\n", "tenants/good.yaml": good},
 			tenants: []string{"good"}, problems: []problem{{"tenants/x.yaml:10", "", "", malformed, "is not YAML: "}},
 		},
