@@ -7,17 +7,22 @@ import (
 	"slices"
 )
 
+// below gives the places of some fields below another.
+func below(at string, fields []string) []string {
+	places := make([]string, 0, len(fields))
+	for _, f := range fields {
+		places = append(places, at+f)
+	}
+	return places
+}
+
 // placement is how the pods of a chart, or of a part of it, are sized, placed and pulled.
 func placement(at string) []string {
-	var places []string
-	for _, value := range []string{
+	return below(at, []string{
 		"affinity", "autoscaling", "image", "imagePullPolicy", "imagePullSecrets", "nodeSelector", "podDisruptionBudget",
 		"priorityClassName", "replicaCount", "resources", "terminationGracePeriodSeconds", "tolerations",
 		"topologySpreadConstraints", "updateStrategy",
-	} {
-		places = append(places, at+value)
-	}
-	return places
+	})
 }
 
 // openTo are the kinds that patches may touch, and the places that they may change there, beside openKeys. Not listed is
@@ -54,28 +59,27 @@ var openTo = map[string][]string{
 	"ServiceAccount": {"imagePullSecrets"},
 	"HelmRelease": append(slices.Concat(placement("spec.values."), placement("spec.values.deployment."),
 		placement("spec.values.postgresql."), placement("spec.values.pgpool.")),
-		"spec.interval", "spec.timeout", "spec.maxHistory",
+		"spec.timeout", "spec.maxHistory",
 		"spec.values.accessLog", "spec.values.log", "spec.values.deployment.minReadySeconds", "spec.values.deployment.replicas",
 		"spec.values.global.imagePullSecrets", "spec.values.global.imageRegistry", "spec.values.global.security.allowInsecureImages",
 		"spec.values.metrics.image", "spec.values.metrics.resources", "spec.values.volumePermissions.image",
 		"spec.values.service.externalTrafficPolicy", "spec.values.service.ipFamilies", "spec.values.service.ipFamilyPolicy",
 		"spec.values.service.loadBalancerSourceRanges",
 	),
-	"OCIRepository": {"spec.interval", "spec.timeout"},
+	"OCIRepository": nil,
 	"Certificate": {
-		"spec.revisionHistoryLimit", "spec.duration", "spec.renewBefore", "spec.renewBeforePercentage",
-		"spec.privateKey.algorithm", "spec.privateKey.encoding", "spec.privateKey.size",
+		"spec.revisionHistoryLimit", "spec.privateKey.algorithm", "spec.privateKey.encoding", "spec.privateKey.size",
 	},
 	"Issuer": nil,
-	"Cluster": {
+	"Cluster": append(below("spec.postgresql.parameters.", openParameters),
 		"spec.affinity", "spec.description", "spec.ephemeralVolumesSizeLimit", "spec.failoverDelay", "spec.imageCatalogRef",
 		"spec.imageName", "spec.imagePullPolicy", "spec.imagePullSecrets", "spec.logLevel", "spec.maxSyncReplicas",
 		"spec.minSyncReplicas", "spec.monitoring.customQueriesConfigMap", "spec.nodeMaintenanceWindow",
-		"spec.postgresql.parameters", "spec.postgresql.shared_preload_libraries", "spec.postgresql.synchronous",
+		"spec.postgresql.shared_preload_libraries", "spec.postgresql.synchronous",
 		"spec.primaryUpdateMethod", "spec.primaryUpdateStrategy", "spec.priorityClassName", "spec.probes",
 		"spec.smartShutdownTimeout", "spec.startDelay", "spec.stopDelay", "spec.switchoverDelay",
 		"spec.topologySpreadConstraints",
-	},
+	),
 	"ScheduledBackup": nil,
 	"ObjectStore":     {"spec.configuration.data", "spec.configuration.wal", "spec.instanceSidecarConfiguration.resources"},
 	"Gateway":         nil,
@@ -141,7 +145,11 @@ var insteadOf = map[string]map[string]string{
 		"spec.url": "chart.url of the Tenant", "spec.ref": "chart.version of the Tenant", "spec.insecure": "chart.insecure of the Tenant",
 		"spec.secretRef": "chart.secretRef of the Tenant",
 	},
-	"Certificate": {"spec.issuerRef": "spec.certificates.issuerRef"},
+	"Certificate": {
+		"spec.issuerRef": "spec.certificates.issuerRef", "spec.duration": "duration of spec.certificates, or of its clients",
+		"spec.renewBefore":           "renewBefore of spec.certificates, or of its clients",
+		"spec.renewBeforePercentage": "renewBefore of spec.certificates, or of its clients",
+	},
 	"Cluster": {
 		"spec.instances": "spec.postgres.instances", "spec.storage": "spec.postgres.storage", "spec.resources": "spec.postgres.resources",
 		"spec.postgresql.parameters.max_connections": "spec.orthanc.replicas, which it follows from",
@@ -155,6 +163,25 @@ var insteadOf = map[string]map[string]string{
 var openVariables = []string{
 	"TZ", "LANG", "LC_ALL", "MALLOC_ARENA_MAX", "LOGS_THREADNAMES_IN_CONTEXT", "SSL_CERT_DIR", "SSL_CERT_FILE", "AWS_REGION",
 }
+
+// openParameters are those of PostgreSQL that size it and say what it logs. None runs a program, names a file, protects a
+// connection, or decides whether what was confirmed is kept.
+var openParameters = []string{
+	"autovacuum_analyze_scale_factor", "autovacuum_analyze_threshold", "autovacuum_max_workers", "autovacuum_naptime",
+	"autovacuum_vacuum_cost_delay", "autovacuum_vacuum_cost_limit", "autovacuum_vacuum_insert_scale_factor",
+	"autovacuum_vacuum_insert_threshold", "autovacuum_vacuum_scale_factor", "autovacuum_vacuum_threshold", "autovacuum_work_mem",
+	"auto_explain.log_min_duration", "checkpoint_completion_target", "checkpoint_timeout", "default_statistics_target",
+	"effective_cache_size", "effective_io_concurrency", "hash_mem_multiplier", "idle_in_transaction_session_timeout", "jit",
+	"lock_timeout", "log_autovacuum_min_duration", "log_checkpoints", "log_lock_waits", "log_min_duration_statement",
+	"log_temp_files", "maintenance_io_concurrency", "maintenance_work_mem", "max_parallel_maintenance_workers",
+	"max_parallel_workers", "max_parallel_workers_per_gather", "max_slot_wal_keep_size", "max_wal_size",
+	"max_worker_processes", "min_wal_size", "pg_stat_statements.max", "pg_stat_statements.track", "random_page_cost",
+	"seq_page_cost", "shared_buffers", "statement_timeout", "temp_buffers", "track_activity_query_size", "track_io_timing",
+	"wal_buffers", "wal_compression", "wal_keep_size", "work_mem",
+}
+
+// openLibraries are those of PostgreSQL's own that may be loaded into its server.
+var openLibraries = []string{"auto_explain", "pg_stat_statements", "pg_trgm"}
 
 // caSecret holds the key of the tenant's CA, which is cert-manager's alone.
 const caSecret = "tenant-ca"

@@ -52,7 +52,7 @@ func TestLoadBounds(t *testing.T) {
 	g.Expect(os.WriteFile(dir+"/good.yaml", []byte(simple("good")), 0o644)).To(Succeed())
 	r, err := tenant.Load(os.DirFS(dir), tenant.Options{})
 	g.Expect(err).NotTo(HaveOccurred())
-	expectProblems(t, r, []problem{{"big.yaml", "", "", malformed, "is 52428800 bytes large, and 1048576 (1 MiB) is the limit"}})
+	expectProblems(t, r, []problem{{"big.yaml:1", "", "", malformed, "is 52428800 bytes large, and 1048576 (1 MiB) is the limit"}})
 	g.Expect(names(r)).To(Equal([]string{"good"}))
 
 	many := files{}

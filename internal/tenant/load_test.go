@@ -68,6 +68,7 @@ func everyField(t testing.TB) *tenant.Rules {
 	rules, errs := tenant.NewRules(&v1alpha1.TenantRepositorySpec{
 		FacilityFields:            v1alpha1.FacilityFields{Allow: []string{"spec", "metadata"}},
 		AllowedServiceAnnotations: []string{"example.com/scheme"},
+		CommonMetadataDomains:     []v1alpha1.Hostname{"example.com"},
 	})
 	if len(errs) > 0 {
 		t.Fatal(errs)
@@ -195,6 +196,18 @@ func TestLoadFiles(t *testing.T) {
 		{
 			name: "text that YAML takes for a boolean", files: files{"tenants/x.yaml": simple("x", "displayName: no")},
 			problems: []problem{{"tenants/x.yaml:7", "x", "spec.displayName", invalid, "YAML reads no as a boolean: quote it"}},
+		},
+		{
+			name: "text that people cannot see", files: files{
+				"tenants/a.yaml": simple("a", `displayName: "Klinik\u202e"`), "tenants/b.yaml": simple("b", `displayName: "Kli\u200bnik"`), "tenants/c.yaml": simple("c", `displayName: "Klinik\u009b1m"`),
+				"tenants/d.yaml": simple("d", `displayName: "\ufeffKlinik"`), "tenants/e.yaml": simple("e", `displayName: "Klinik\u2028x"`), "tenants/f.yaml": simple("f", `displayName: "Klinik\ue000"`),
+				"tenants/good.yaml": simple("good", `displayName: "Klinikum Süd – 放射線科 \"Ost\" (10 €) हृदय"`),
+			},
+			tenants: []string{"good"}, problems: []problem{
+				{"tenants/a.yaml:7", "a", "spec.displayName", invalid, "that people can see"}, {"tenants/b.yaml:7", "b", "spec.displayName", invalid, "that people can see"},
+				{"tenants/c.yaml:7", "c", "spec.displayName", invalid, "that people can see"}, {"tenants/d.yaml:7", "d", "spec.displayName", invalid, "that people can see"},
+				{"tenants/e.yaml:7", "e", "spec.displayName", invalid, "that people can see"}, {"tenants/f.yaml:7", "f", "spec.displayName", invalid, "that people can see"},
+			},
 		},
 		{
 			name: "anchor, alias and merge key", files: files{"tenants/x.yaml": simple("x", "orthanc: {storage: &s {size: 5Gi}}", "postgres: {storage: {<<: *s, className: fast}}")},
