@@ -165,6 +165,8 @@ func (c change) check(kind string) error {
 	case isText && kind == "HelmRelease" && !plainValue.MatchString(value):
 		return fmt.Errorf("%s: a value of a chart is letters, digits and ._/:@=+%%- in a patch, on one line and without spaces: "+
 			"charts print some as they are, and run some as templates", c)
+	case kind == "Cluster" && c.isIn("spec.postgresql.parameters") && !slices.Contains(openParameters, c.path[len(c.path)-1]):
+		return fmt.Errorf("%s: a patch may not change this: docs/spec/v1alpha1/tenants.md lists under Parameters of PostgreSQL what it may tune", c)
 	case kind == "Cluster" && c.isIn("spec.postgresql.shared_preload_libraries") && c.after != nil && !slices.Contains(openLibraries, value):
 		return fmt.Errorf("%s: a patch may load the libraries %s", c, strings.Join(openLibraries, ", "))
 	case c.isIn("spec.template.spec.containers[].env[+]") && !slices.Contains(openVariables, name):

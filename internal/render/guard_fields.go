@@ -7,22 +7,17 @@ import (
 	"slices"
 )
 
-// below gives the places of some fields below another.
-func below(at string, fields []string) []string {
-	places := make([]string, 0, len(fields))
-	for _, f := range fields {
-		places = append(places, at+f)
-	}
-	return places
-}
-
 // placement is how the pods of a chart, or of a part of it, are sized, placed and pulled.
 func placement(at string) []string {
-	return below(at, []string{
+	var places []string
+	for _, value := range []string{
 		"affinity", "autoscaling", "image", "imagePullPolicy", "imagePullSecrets", "nodeSelector", "podDisruptionBudget",
 		"priorityClassName", "replicaCount", "resources", "terminationGracePeriodSeconds", "tolerations",
 		"topologySpreadConstraints", "updateStrategy",
-	})
+	} {
+		places = append(places, at+value)
+	}
+	return places
 }
 
 // openTo are the kinds that patches may touch, and the places that they may change there, beside openKeys. Not listed is
@@ -71,15 +66,15 @@ var openTo = map[string][]string{
 		"spec.revisionHistoryLimit", "spec.privateKey.algorithm", "spec.privateKey.encoding", "spec.privateKey.size",
 	},
 	"Issuer": nil,
-	"Cluster": append(below("spec.postgresql.parameters.", openParameters),
+	"Cluster": {
 		"spec.affinity", "spec.description", "spec.ephemeralVolumesSizeLimit", "spec.failoverDelay", "spec.imageCatalogRef",
 		"spec.imageName", "spec.imagePullPolicy", "spec.imagePullSecrets", "spec.logLevel", "spec.maxSyncReplicas",
 		"spec.minSyncReplicas", "spec.monitoring.customQueriesConfigMap", "spec.nodeMaintenanceWindow",
-		"spec.postgresql.shared_preload_libraries", "spec.postgresql.synchronous",
+		"spec.postgresql.parameters", "spec.postgresql.shared_preload_libraries", "spec.postgresql.synchronous",
 		"spec.primaryUpdateMethod", "spec.primaryUpdateStrategy", "spec.priorityClassName", "spec.probes",
 		"spec.smartShutdownTimeout", "spec.startDelay", "spec.stopDelay", "spec.switchoverDelay",
 		"spec.topologySpreadConstraints",
-	),
+	},
 	"ScheduledBackup": nil,
 	"ObjectStore":     {"spec.configuration.data", "spec.configuration.wal", "spec.instanceSidecarConfiguration.resources"},
 	"Gateway":         nil,

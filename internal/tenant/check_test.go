@@ -49,7 +49,7 @@ func TestCheckCommonMetadata(t *testing.T) {
 // those in domains that the platform lists.
 func TestCommonMetadataDomains(t *testing.T) {
 	listed := v1alpha1.TenantRepositorySpec{CommonMetadataDomains: []v1alpha1.Hostname{"example.com"}}
-	given := v1alpha1.TenantRepositorySpec{CommonMetadata: &kustomizev1.CommonMetadata{Annotations: map[string]string{"velero.io/x": "y"}, Labels: map[string]string{"velero.io/x": "y"}}}
+	given := v1alpha1.TenantRepositorySpec{CommonMetadata: &kustomizev1.CommonMetadata{Annotations: map[string]string{"velero.io/x": "v"}, Labels: map[string]string{"velero.io/x": "v"}}}
 	type row struct {
 		name, key string
 		spec      v1alpha1.TenantRepositorySpec
@@ -80,7 +80,7 @@ func TestCommonMetadataDomains(t *testing.T) {
 				g := NewWithT(t)
 				rules, errs := tenant.NewRules(&tc.spec)
 				g.Expect(errs).To(BeEmpty())
-				f := files{"tenants/x.yaml": simple("x", "className: c"), "tenants/classes/c.yaml": class("c", "commonMetadata: {"+kind+": {"+tc.key+": y}}")}
+				f := files{"tenants/x.yaml": simple("x", "className: c"), "tenants/classes/c.yaml": class("c", "commonMetadata: {"+kind+": {"+tc.key+": v}}")}
 				r, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants", Rules: rules, CommonMetadata: tc.spec.CommonMetadata})
 				g.Expect(err).NotTo(HaveOccurred())
 				if !tc.refused {

@@ -277,5 +277,5 @@ func TestRemovalsWithAFileThatIsNotRead(t *testing.T) {
 	existing := []v1alpha1.Tenant{held("a", "tenants/c.yaml", 1), held("b", "tenants/b.yaml", 1)}
 	remove, held := load(t, f, existing...).Removals(existing)
 	g.Expect(remove).To(BeEmpty())
-	g.Expect(held).To(HaveKeyWithValue("a", "the problem at tenants/b.yaml may hide its definition"))
+	g.Expect(held).To(HaveKeyWithValue("a", "the problem at tenants/b.yaml:1 may hide its definition"))
 }

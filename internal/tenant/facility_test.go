@@ -194,7 +194,7 @@ func TestFacilityMayNotSet(t *testing.T) {
 			if top.path == "spec.postgres.chart" {
 				spec = append(spec, "  provider: Bitnami")
 			}
-			rules, _ := tenant.NewRules(&v1alpha1.TenantRepositorySpec{AllowedServiceAnnotations: []string{"example.com/scheme"}})
+			rules, _ := tenant.NewRules(&v1alpha1.TenantRepositorySpec{AllowedServiceAnnotations: []string{"example.com/scheme"}, CommonMetadataDomains: []v1alpha1.Hostname{"example.com"}})
 			f := files{"tenants/x.yaml": simple("x", "className: c"), "tenants/classes/c.yaml": class("c", spec...)}
 			r, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants", Rules: rules})
 			g.Expect(err).NotTo(HaveOccurred())
