@@ -96,7 +96,7 @@ func TestRetained(t *testing.T) {
 		again.Annotations = map[string]string{v1alpha1.ApproveAdoptionAnnotation: value}
 		f.reset()
 		_, err = f.Apply(ctx, again, published("r2"))
-		f.Expect(err).To(MatchError(HaveSuffix("kubectl -n flux-system annotate --overwrite tenant retained "+
+		f.Expect(err).To(MatchError(HaveSuffix("kubectl -n flux-system annotate --overwrite tenants.korthweb.digihunch.com retained "+
 			v1alpha1.ApproveAdoptionAnnotation+"="+approval)), name)
 		f.Expect(emit.Reason(err)).To(Equal(v1alpha1.RetainedReason))
 		f.Expect(f.writes).To(BeEmpty(), name)
