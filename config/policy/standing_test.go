@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -98,6 +99,9 @@ func testWhatPredatesTheRules(t *testing.T, config *rest.Config) {
 			}
 			controls := *metav1.NewControllerRef(owner, owner.GroupVersionKind())
 			by := "system:serviceaccount:kube-system:" + m.by
+			binding := &rbacv1.ClusterRoleBinding{}
+			g.Expect(c.Get(t.Context(), client.ObjectKey{Name: "system:controller:" + m.by}, binding)).To(Succeed(), "Kubernetes' own name for it")
+			g.Expect(binding.Subjects).To(ConsistOf(rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "kube-system", Name: m.by}))
 			expect(g, create(by, controls), "")
 			expect(g, create(by), "ValidatingAdmissionPolicy")
 			for _, user := range []string{person, "system:serviceaccount:kube-system:generic-garbage-collector", administrator} {
