@@ -21,8 +21,8 @@ import (
 // definitionsManager is the field manager of what the TenantRepository controller writes to a Tenant's status.
 const definitionsManager = v1alpha1.FieldManager + "-definitions"
 
-// markAccepted says on each Tenant whether its newest definition was accepted, with an event when it becomes refused. What
-// is said already is not written.
+// markAccepted says on each Tenant whether its newest definition was accepted, with an event when it becomes refused, and
+// nothing on one that has no definition any more. What is said already is not written.
 func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *reading, own []v1alpha1.Tenant, met []v1alpha1.Problem) error {
 	refused := read.result.Refused()
 	for _, p := range met {
@@ -33,6 +33,12 @@ func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *rea
 	for i := range own {
 		t := &own[i]
 		was := apimeta.FindStatusCondition(t.Status.Conditions, v1alpha1.DefinitionAcceptedCondition)
+		if _, told := refused[t.Name]; !told && !read.defines(t.Name) {
+			if was != nil && t.DeletionTimestamp.IsZero() {
+				group.Go(func() error { return r.sayAccepted(ctx, t, &v1alpha1.TenantStatus{}) })
+			}
+			continue
+		}
 		is := acceptance(t.Name, refused)
 		if !t.DeletionTimestamp.IsZero() || was != nil && was.Status == is.Status && was.Reason == is.Reason && was.Message == is.Message {
 			continue
@@ -42,14 +48,8 @@ func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *rea
 			is.LastTransitionTime = was.LastTransitionTime
 		}
 		group.Go(func() error {
-			status := &v1alpha1.TenantStatus{Conditions: []metav1.Condition{is}}
-			err := applyStatus(ctx, r.Client, t, status, definitionsManager)
-			// A Tenant that is gone by now, or another of its name, is looked at again when the cache knows.
-			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("cannot write the status of Tenant %s: %w", client.ObjectKeyFromObject(t), err)
+			if err := r.sayAccepted(ctx, t, &v1alpha1.TenantStatus{Conditions: []metav1.Condition{is}}); err != nil {
+				return err
 			}
 			if is.Status == metav1.ConditionFalse && (was == nil || was.Status != is.Status || was.Message != is.Message) {
 				recordEvent(ctx, r.EventRecorder, t, read.revision, corev1.EventTypeWarning, is.Reason, "the newest definition is refused: "+is.Message)
@@ -58,6 +58,16 @@ func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *rea
 		})
 	}
 	return group.Wait()
+}
+
+// sayAccepted writes what this controller says in the status of a Tenant. One that is gone by now, or another of its name, is
+// looked at again when the cache knows.
+func (r *TenantRepositoryReconciler) sayAccepted(ctx context.Context, t *v1alpha1.Tenant, status *v1alpha1.TenantStatus) error {
+	err := applyStatus(ctx, r.Client, t, status, definitionsManager)
+	if err == nil || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("cannot write the status of Tenant %s: %w", client.ObjectKeyFromObject(t), err)
 }
 
 // acceptance is the condition of a Tenant of that name. It names no revision: it would be written again with each.

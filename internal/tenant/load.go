@@ -52,6 +52,10 @@ type Options struct {
 	// Held are the tenants that exist, those of other repositories and hand-made ones included. What
 	// they claim is theirs; see [Conflicts].
 	Held []v1alpha1.Tenant
+
+	// Orphans are the held tenants whose TenantRepository is gone, by name, with the command that approves that Repository
+	// takes one over.
+	Orphans map[string]string
 }
 
 // Definition is a tenant that is accepted.
