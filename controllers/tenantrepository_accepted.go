@@ -5,7 +5,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/fluxcd/pkg/apis/meta"
 	"golang.org/x/sync/errgroup"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
 )
 
 // definitionsManager is the field manager of what the TenantRepository controller writes to a Tenant's status.
@@ -76,18 +76,7 @@ func acceptance(name string, refused map[string]v1alpha1.Problem) metav1.Conditi
 		Type: v1alpha1.DefinitionAcceptedCondition, Status: metav1.ConditionTrue, Reason: meta.SucceededReason, Message: "the newest definition is accepted",
 	}
 	if p, ok := refused[name]; ok {
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Reason, describeProblem(p)
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Reason, tenant.Describe(p)
 	}
 	return c
-}
-
-// describeProblem is "file:line: field: message", as far as these are known.
-func describeProblem(p v1alpha1.Problem) string {
-	var parts []string
-	for _, part := range []string{p.File, p.Field, p.Message} {
-		if part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return strings.Join(parts, ": ")
 }

@@ -100,6 +100,7 @@ func TestTakingOverIsApproved(t *testing.T) {
 	f := newRepository(t)
 	running := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: f.key.Namespace, Name: "taken", Labels: map[string]string{v1alpha1.RepositoryLabel: "gone"}},
 		Spec: v1alpha1.TenantSpec{Domain: "running.example.com"}}
+	running.SetDefaults()
 	f.Expect(admin.Create(ctx, running)).To(Succeed())
 	obj := f.object()
 	obj.Spec.Git.URL = "http://git.example.com/tenants" // which is refused without asking it
