@@ -101,7 +101,7 @@ func attribute(problems []v1alpha1.Problem, own []v1alpha1.Tenant) {
 
 // describeProblems gives the first problem in full and counts the rest.
 func describeProblems(problems []v1alpha1.Problem) string {
-	text := tenant.Describe(problems[0])
+	text := tenant.DescribeProblem(problems[0])
 	if len(problems) == 1 {
 		return "1 problem: " + text
 	}

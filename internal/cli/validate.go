@@ -185,7 +185,7 @@ func describe(p v1alpha1.Problem) string {
 	if p.Tenant != "" {
 		p.File += ": tenant " + p.Tenant
 	}
-	return harmless(tenant.Describe(p))
+	return harmless(tenant.DescribeProblem(p))
 }
 
 func count(n int, noun string) string {
