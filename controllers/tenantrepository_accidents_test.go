@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -58,10 +59,10 @@ func (f *repository) letGo(name string) {
 // tried again when the source is looked at again.
 func TestRefusedTenantsHoldNobodyUp(t *testing.T) {
 	f := newRepository(t)
-	creates := 0
+	var creates atomic.Int64
 	f.fail = func(verb string, obj runtime.Object) error {
 		if t, ok := obj.(*v1alpha1.Tenant); ok && verb == "create" {
-			creates++
+			creates.Add(1)
 			if strings.HasPrefix(t.Name, "a-refused") {
 				return apierrors.NewForbidden(tenantResource, t.Name, errors.New("by a policy"))
 			}
@@ -81,7 +82,7 @@ func TestRefusedTenantsHoldNobodyUp(t *testing.T) {
 		f.Expect(err).NotTo(HaveOccurred())
 		f.Expect(result.RequeueAfter).To(BeNumerically(">", nextBatchDelay))
 	}
-	f.Expect(creates).To(Equal(len(all)), "each once")
+	f.Expect(creates.Load()).To(BeEquivalentTo(len(all)), "each once")
 	f.Expect(f.tenant("b-one").Spec.Domain).To(Equal("b-one.example.com"))
 	status := f.object().Status
 	f.Expect(status.LastAppliedRevision).To(Equal("main@sha1:1111"))
@@ -91,7 +92,7 @@ func TestRefusedTenantsHoldNobodyUp(t *testing.T) {
 	f.push("main@sha1:1111", all)
 	f.settles()
 	f.settles()
-	f.Expect(creates).To(Equal(2*len(all) - 2))
+	f.Expect(creates.Load()).To(BeEquivalentTo(2*len(all) - 2))
 }
 
 // The Tenants of a TenantRepository that was deleted go to another only by approval: a file of that name may be another
@@ -106,7 +107,7 @@ func TestTakingOverIsApproved(t *testing.T) {
 	obj.Spec.Git.URL = "http://git.example.com/tenants" // which is refused without asking it
 	f.Expect(admin.Update(ctx, obj)).To(Succeed())
 
-	f.push("main@sha1:1111", files("taken", "other"))
+	f.push("main@sha1:1111", files("taken", "beside-taken"))
 	f.settles()
 	f.Expect(f.tenant("taken").Spec.Domain).To(Equal("running.example.com"))
 	problems := f.object().Status.Problems
@@ -119,7 +120,7 @@ func TestTakingOverIsApproved(t *testing.T) {
 	f.settles()
 	f.Expect(conditions.GetReason(f.object(), meta.StalledCondition)).To(Equal(sourcev1.URLInvalidReason), "the source is looked at again")
 
-	f.push("main@sha1:1111", files("taken", "other"))
+	f.push("main@sha1:1111", files("taken", "beside-taken"))
 	f.settles()
 	taken := f.tenant("taken")
 	f.Expect(taken.UID).To(Equal(running.UID))
