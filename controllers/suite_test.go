@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	artifactcfg "github.com/fluxcd/pkg/artifact/config"
@@ -27,7 +25,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -49,40 +46,16 @@ import (
 
 var (
 	ctx    = context.Background()
-	scheme = runtime.NewScheme()
+	scheme *runtime.Scheme
 	admin  client.Client
 	server *apiserver.Server
 )
 
 func TestMain(m *testing.M) {
-	code, err := runWithAPIServer(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runWithAPIServer(m *testing.M) (code int, err error) {
-	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
-	} {
-		if err := add(scheme); err != nil {
-			return 1, err
-		}
-	}
-	if server, err = apiserver.Start(ctx); err != nil {
-		return 1, err
-	}
-	defer func() {
-		if stopErr := server.Stop(); err == nil {
-			err = stopErr
-		}
-	}()
-	if admin, err = client.New(server.Admin, client.Options{Scheme: scheme}); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	apiserver.Main(ctx, m, func(s *apiserver.Server, kinds *runtime.Scheme, c client.Client) error {
+		server, scheme, admin = s, kinds, c
+		return nil
+	})
 }
 
 // harness is one platform namespace with a running Tenant controller, under the roles of config/rbac. Nothing acts on what

@@ -52,6 +52,9 @@ type TenantReconciler struct {
 	// Uncached reads past the cache, before anything is concluded from a Tenant's absence.
 	Uncached client.Reader
 
+	// Namespace of the Tenants of this instance; empty for all.
+	Namespace string
+
 	// Selector chooses the Tenants of this instance, by label; all of them where nil.
 	Selector labels.Selector
 
@@ -101,6 +104,7 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 		return ctrl.Result{}, err
 	}
 	if r.Selector != nil && !r.Selector.Matches(labels.Set(obj.Labels)) {
+		r.History.Forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 
@@ -168,6 +172,11 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 	}
 	if resolved.Status.Artifact, err = r.announced(ctx, obj); err != nil {
 		return ctrl.Result{}, err
+	}
+	if resolved.Status.Artifact != nil {
+		if err := r.History.Meet(ctx, client.ObjectKeyFromObject(obj)); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	published, err := r.Publisher.Publish(ctx, resolved, archiveFiles(files), obj.Annotations[v1alpha1.RevisionAnnotation])
 	if err != nil {
