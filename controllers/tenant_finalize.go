@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/emit"
 )
 
 // finalize takes a marked tenant down in the order in which nothing is needed any more. What acts for the
@@ -25,26 +27,41 @@ func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (
 	resolved := obj.DeepCopy()
 	resolved.SetDefaults()
 
-	done, waitingFor, err := r.Applier.Remove(ctx, resolved)
+	done, waitingFor, err := r.remove(ctx, resolved)
+	if e := new(emit.FluxNotInstalledError); errors.As(err, &e) {
+		return r.retry(obj, v1alpha1.FluxNotInstalledReason, fmt.Errorf("cannot remove the tenant: %w", err))
+	}
 	if err != nil {
-		markFailed(obj, meta.PruneFailedReason, err)
-		return ctrl.Result{}, err
+		return ctrl.Result{}, failed(meta.PruneFailedReason, err)
 	}
 	if !done {
-		message := fmt.Sprintf("removing: waiting for %s to be gone", waitingFor)
+		message := "removing: waiting for " + waitingFor
 		conditions.MarkReconciling(obj, v1alpha1.RemovingReason, "%s", message)
 		conditions.MarkUnknown(obj, meta.ReadyCondition, v1alpha1.RemovingReason, "%s", message)
 		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 	}
+	return ctrl.Result{}, failed(meta.PruneFailedReason, r.dropFinalizer(ctx, obj))
+}
+
+// remove takes down what is emitted for a tenant as it was published, under the deletionPolicy that it has by now, and then
+// what was published. A layer may have to apply it once more, so it is served until nothing is left.
+func (r *TenantReconciler) remove(ctx context.Context, resolved *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
+	good, published, _, err := r.restoreArchive(ctx, resolved)
+	if err != nil {
+		return false, "", fmt.Errorf("cannot serve what was last published: %w", err)
+	}
+	emitted := resolved
+	if good != nil {
+		good.Spec.DeletionPolicy = resolved.Spec.DeletionPolicy
+		emitted = good
+	}
+	if done, waitingFor, err = r.Applier.Remove(ctx, emitted, published); err != nil || !done {
+		return false, waitingFor, err
+	}
 	if err := r.Publisher.Remove(resolved); err != nil {
-		markFailed(obj, meta.PruneFailedReason, err)
-		return ctrl.Result{}, err
+		return false, "", err
 	}
-	if err := r.History.Remove(ctx, client.ObjectKeyFromObject(obj)); err != nil {
-		markFailed(obj, meta.PruneFailedReason, err)
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{}, r.dropFinalizer(ctx, obj)
+	return true, "", r.History.Remove(ctx, client.ObjectKeyFromObject(resolved))
 }
 
 // dropFinalizer takes the finalizer off obj, unless somebody else has changed the object meanwhile.
