@@ -174,7 +174,7 @@ func TestCommandLine(t *testing.T) {
 		},
 		{
 			name: "an extension in upper case", args: []string{"validate", "tenants"}, files: []string{"good.yaml", "loud.YAML"}, code: 1,
-			stdout: []string{"tenants/loud.YAML: is not read: its name must end in .yaml or .yml"},
+			stdout: []string{"tenants/loud.YAML:1: is not read: its name must end in .yaml or .yml"},
 		},
 		{
 			name: "a TenantRepository", args: []string{"validate", "--repository", "tenants/../repository.yaml"},
