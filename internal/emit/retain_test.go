@@ -59,6 +59,7 @@ func TestApplyForgetsLayersOfLostNamespace(t *testing.T) {
 	left := emit.Kustomization(tenant, v1alpha1.ApplicationLayer)
 	left.SetFinalizers([]string{"finalizers.fluxcd.io"})
 	f.Expect(admin.Create(ctx, left)).To(Succeed())
+	f.Eventually(func() error { return f.cached.Get(ctx, client.ObjectKeyFromObject(left), &kustomizev1.Kustomization{}) }).Should(Succeed())
 
 	_, err := f.Apply(ctx, tenant, published("r1"))
 	f.Expect(err).To(MatchError("Kustomization/flux-system/lost-application is being deleted; it is created again once it is gone"))
