@@ -117,19 +117,16 @@ func (h *harness) start() {
 	h.Expect(err).NotTo(HaveOccurred())
 	renderer, err := render.New(bundles.FS)
 	h.Expect(err).NotTo(HaveOccurred())
-	store, err := storage.New(&artifactcfg.Options{StoragePath: h.storage, StorageAdvAddress: "korthweb",
-		ArtifactRetentionTTL: time.Hour, ArtifactRetentionRecords: 2})
-	h.Expect(err).NotTo(HaveOccurred())
-	self := rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}
 	reconciler := &TenantReconciler{
 		Client:                    mgr.GetClient(),
 		EventRecorder:             h.events,
 		Renderer:                  renderer,
-		Publisher:                 artifact.NewPublisher(store),
+		Publisher:                 h.publisher(),
 		History:                   artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader()),
 		Uncached:                  mgr.GetAPIReader(),
-		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), self),
+		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), h.self()),
 		DependencyRequeueInterval: 200 * time.Millisecond,
+		grace:                     2 * time.Second,
 	}
 	running, cancel := context.WithCancel(ctx)
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](50*time.Millisecond, time.Second)
@@ -140,6 +137,19 @@ func (h *harness) start() {
 		cancel()
 		h.Expect(<-done).To(Succeed())
 	})
+}
+
+// publisher returns a Publisher to the harness' storage.
+func (h *harness) publisher() *artifact.Publisher {
+	store, err := storage.New(&artifactcfg.Options{StoragePath: h.storage, StorageAdvAddress: "korthweb",
+		ArtifactRetentionTTL: time.Hour, ArtifactRetentionRecords: 2})
+	h.Expect(err).NotTo(HaveOccurred())
+	return artifact.NewPublisher(store)
+}
+
+// self is who the controller is to the apiserver.
+func (h *harness) self() rbacv1.Subject {
+	return rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

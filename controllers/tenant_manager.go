@@ -96,7 +96,7 @@ func (r *TenantReconciler) sweepOnce(ctx context.Context) error {
 		return err
 	}
 	if definition != nil {
-		r.setDefinitionUID(string(definition.UID))
+		r.setDefinition(definition)
 	}
 	list := &v1alpha1.TenantList{}
 	if err := r.List(ctx, list); err != nil {
@@ -107,7 +107,11 @@ func (r *TenantReconciler) sweepOnce(ctx context.Context) error {
 		known[key] = true
 	}
 	for i := range list.Items {
-		known[client.ObjectKeyFromObject(&list.Items[i])] = true
+		key := client.ObjectKeyFromObject(&list.Items[i])
+		known[key] = true
+		if definition != nil {
+			r.known.Store(key, list.Items[i].UID)
+		}
 	}
 	err = r.Publisher.Sweep(ctx, func(namespace, name string) bool {
 		elsewhere := r.Namespace != "" && namespace != r.Namespace // nothing is known of these
