@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	artifactcfg "github.com/fluxcd/pkg/artifact/config"
@@ -27,7 +25,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -49,40 +46,16 @@ import (
 
 var (
 	ctx    = context.Background()
-	scheme = runtime.NewScheme()
+	scheme *runtime.Scheme
 	admin  client.Client
 	server *apiserver.Server
 )
 
 func TestMain(m *testing.M) {
-	code, err := runWithAPIServer(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runWithAPIServer(m *testing.M) (code int, err error) {
-	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
-	} {
-		if err := add(scheme); err != nil {
-			return 1, err
-		}
-	}
-	if server, err = apiserver.Start(ctx); err != nil {
-		return 1, err
-	}
-	defer func() {
-		if stopErr := server.Stop(); err == nil {
-			err = stopErr
-		}
-	}()
-	if admin, err = client.New(server.Admin, client.Options{Scheme: scheme}); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	apiserver.Main(ctx, m, func(s *apiserver.Server, kinds *runtime.Scheme, c client.Client) error {
+		server, scheme, admin = s, kinds, c
+		return nil
+	})
 }
 
 // harness is one platform namespace with a running Tenant controller, under the roles of config/rbac. Nothing acts on what
@@ -93,6 +66,7 @@ type harness struct {
 	namespace string
 	storage   string
 	stop      func()
+	events    *record.FakeRecorder
 
 	mu     sync.Mutex
 	writes []string
@@ -100,7 +74,7 @@ type harness struct {
 }
 
 func newHarness(t *testing.T) *harness {
-	h := &harness{WithT: NewWithT(t), t: t, storage: t.TempDir()}
+	h := &harness{WithT: NewWithT(t), t: t, storage: t.TempDir(), events: record.NewFakeRecorder(1000)}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "platform-"}}
 	h.Expect(admin.Create(ctx, ns)).To(Succeed())
 	h.namespace = ns.Name
@@ -145,7 +119,7 @@ func (h *harness) start() {
 	h.Expect(err).NotTo(HaveOccurred())
 	reconciler := &TenantReconciler{
 		Client:                    mgr.GetClient(),
-		EventRecorder:             record.NewFakeRecorder(1000),
+		EventRecorder:             h.events,
 		Renderer:                  renderer,
 		Publisher:                 h.publisher(),
 		History:                   artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader()),
@@ -200,6 +174,21 @@ func (h *harness) read(part string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(h.reads), func(path string) bool { return !strings.Contains(path, part) })
+}
+
+// recorded takes the next event of a reason.
+func (h *harness) recorded(reason string) string {
+	h.t.Helper()
+	for {
+		select {
+		case event := <-h.events.Events:
+			if strings.Contains(event, " "+reason+" ") {
+				return event
+			}
+		case <-time.After(20 * time.Second):
+			h.t.Fatalf("no event %s", reason)
+		}
+	}
 }
 
 // eventually polls for what comes within seconds.

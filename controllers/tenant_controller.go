@@ -52,6 +52,9 @@ type TenantReconciler struct {
 	// Uncached reads past the cache, before anything is concluded from a Tenant's absence.
 	Uncached client.Reader
 
+	// Namespace of the Tenants of this instance; empty for all.
+	Namespace string
+
 	// Selector chooses the Tenants of this instance, by label; all of them where nil.
 	Selector labels.Selector
 
@@ -105,6 +108,7 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 		return ctrl.Result{}, err
 	}
 	if r.Selector != nil && !r.Selector.Matches(labels.Set(obj.Labels)) {
+		r.History.Forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 
@@ -212,6 +216,11 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 	if resolved.Status.Artifact, err = r.announced(ctx, obj); err != nil {
 		return ctrl.Result{}, err
 	}
+	if resolved.Status.Artifact != nil {
+		if err := r.History.Meet(ctx, client.ObjectKeyFromObject(obj)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
 	published, err := r.Publisher.Publish(ctx, resolved, archiveFiles(files), obj.Annotations[v1alpha1.RevisionAnnotation])
 	if err != nil {
 		return ctrl.Result{}, failed(v1alpha1.PublishFailedReason, err)
@@ -260,7 +269,7 @@ func (r *refusal) Error() string { return r.message }
 // validate refuses what the apiserver's schema cannot: a Tenant may be made by hand.
 func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
 	if errs := tenant.CheckSpec(resolved, r.PlatformNamespaces...); len(errs) > 0 {
-		return &refusal{v1alpha1.InvalidDefinitionReason, errs.ToAggregate().Error()}
+		return &refusal{v1alpha1.InvalidDefinitionReason, tenant.Describe(errs)}
 	}
 	if !r.NoCrossNamespaceRefs {
 		return nil

@@ -11,10 +11,12 @@ import (
 	"testing/fstest"
 	"time"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
@@ -35,10 +37,12 @@ type repository struct {
 	events *record.FakeRecorder
 	// failDelete makes deletions fail, as a crash after the mark does.
 	failDelete bool
+	// fail says how a request fails, if so.
+	fail func(verb string, obj runtime.Object) error
 }
 
 func newRepository(t *testing.T) *repository {
-	f := &repository{WithT: NewWithT(t), events: record.NewFakeRecorder(1000)}
+	f := &repository{WithT: NewWithT(t), events: record.NewFakeRecorder(1000), fail: func(string, runtime.Object) error { return nil }}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "repository-"}}
 	f.Expect(admin.Create(ctx, ns)).To(Succeed())
 	config := rest.CopyConfig(server.Korthweb)
@@ -50,7 +54,28 @@ func newRepository(t *testing.T) *repository {
 			if f.failDelete {
 				return errors.New("killed")
 			}
+			if err := f.fail("delete", obj); err != nil {
+				return err
+			}
 			return c.Delete(ctx, obj, opts...)
+		},
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			if err := f.fail("create", obj); err != nil {
+				return err
+			}
+			return c.Create(ctx, obj, opts...)
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			if err := f.fail("patch", obj); err != nil {
+				return err
+			}
+			return c.Patch(ctx, obj, patch, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if err := f.fail("list", list); err != nil {
+				return err
+			}
+			return c.List(ctx, list, opts...)
 		},
 	})
 	f.TenantRepositoryReconciler = &TenantRepositoryReconciler{Client: crashing, EventRecorder: f.events, History: artifact.NewHistory(crashing, crashing)}
@@ -71,12 +96,12 @@ func (f *repository) push(revision string, files map[string]string) {
 	for name, content := range files {
 		fsys["tenants/"+name] = &fstest.MapFile{Data: []byte(content)}
 	}
-	list := &v1alpha1.TenantList{}
-	f.Expect(admin.List(ctx, list)).To(Succeed())
-	result, err := tenant.Load(fsys, tenant.Options{Path: "tenants", Namespace: obj.Namespace, Repository: obj.Name, Held: list.Items})
+	set, err := f.listTenants(ctx, obj)
 	f.Expect(err).NotTo(HaveOccurred())
-	f.readings.Store(f.key, &reading{revision: revision, result: result, created: map[string]time.Time{}, uid: obj.UID, generation: obj.Generation,
-		nextRead: time.Now().Add(time.Hour)})
+	result, err := tenant.Load(fsys, tenant.Options{Path: "tenants", Namespace: obj.Namespace, Repository: obj.Name, Held: set.held(obj), Orphans: set.orphans})
+	f.Expect(err).NotTo(HaveOccurred())
+	f.readings.Store(f.key, &reading{revision: revision, result: result, created: map[string]time.Time{}, refused: map[string]*v1alpha1.Problem{},
+		uid: obj.UID, generation: obj.Generation, taken: set.taken(obj), nextRead: time.Now().Add(time.Hour)})
 }
 
 func (f *repository) reconcile() (ctrl.Result, error) {
@@ -162,7 +187,7 @@ func TestRemovalIsMarked(t *testing.T) {
 			now := f.tenant(goes)
 			if test.removed {
 				f.Expect(now.DeletionTimestamp).NotTo(BeNil(), test.reason)
-				f.Expect(now.Annotations).To(HaveKeyWithValue(v1alpha1.RemoveAnnotation, "main@sha1:2222"))
+				f.Expect(now.Annotations).To(HaveKeyWithValue(v1alpha1.RemoveAnnotation, f.object().Status.LastAttemptedRevision), "the revision that removes it")
 				f.Expect(now.Finalizers).To(ConsistOf(v1alpha1.Finalizer))
 				return
 			}
@@ -202,13 +227,13 @@ func TestDefinitionAccepted(t *testing.T) {
 	_, err = f.reconcile()
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(condition(v1alpha1.DefinitionAcceptedCondition)).To(And(HaveField("Status", metav1.ConditionFalse),
-		HaveField("Reason", v1alpha1.InvalidDefinitionReason), HaveField("Message", HavePrefix("tenants/accepted.yaml:8: spec.orthanc.replicas: "))))
+		HaveField("Reason", v1alpha1.InvalidDefinitionReason), HaveField("Message", HavePrefix("the newest definition is refused, the one before runs on: tenants/accepted.yaml:8: spec.orthanc.replicas: "))))
 	f.Expect(condition(meta.StalledCondition)).NotTo(BeNil(), "what is the other controller's stays")
 	var events []string
 	for len(f.events.Events) > 0 {
 		events = append(events, <-f.events.Events)
 	}
-	f.Expect(events).To(ContainElement(ContainSubstring("the newest definition is refused: tenants/accepted.yaml:8")))
+	f.Expect(events).To(ContainElement(ContainSubstring("the newest definition is refused, the one before runs on: tenants/accepted.yaml:8")))
 
 	// Again, it writes nothing.
 	version := f.tenant("accepted").ResourceVersion
@@ -269,10 +294,39 @@ func TestRulesThatCannotBe(t *testing.T) {
 	f.push("main@sha1:1111", files("not-read"))
 	_, err := f.reconcile()
 	f.Expect(err).NotTo(HaveOccurred())
-	f.Expect(f.object().Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition), HaveField("Message", ContainSubstring("nowhere")))))
+	f.Expect(f.object().Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition), HaveField("Message",
+		And(HavePrefix(`spec.facilityFields.allow[0]: "spec.nowhere": no Tenant has this field`), HaveSuffix("; nothing is read"))))))
 	list := &v1alpha1.TenantList{}
 	f.Expect(admin.List(ctx, list, client.InNamespace(f.key.Namespace))).To(Succeed())
 	f.Expect(list.Items).To(BeEmpty())
+}
+
+// A repository that comes to be like that says that its tenants are safe.
+func TestRulesThatCannotBeAnyMore(t *testing.T) {
+	for i, test := range []struct {
+		name   string
+		change func(*v1alpha1.TenantRepositorySpec)
+	}{
+		{"fields", func(s *v1alpha1.TenantRepositorySpec) { s.FacilityFields.Allow = []string{"spec.nowhere"} }},
+		{"metadata", func(s *v1alpha1.TenantRepositorySpec) {
+			s.CommonMetadata = &kustomizev1.CommonMetadata{Labels: map[string]string{v1alpha1.TenantLabel: "x"}}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newRepository(t)
+			one, two := fmt.Sprintf("safe-%d", i), fmt.Sprintf("sound-%d", i)
+			f.push("main@sha1:1111", files(one, two))
+			_, err := f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			obj := f.object()
+			test.change(&obj.Spec)
+			f.Expect(admin.Update(ctx, obj)).To(Succeed())
+			_, err = f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			f.Expect(f.object().Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition),
+				HaveField("Message", HaveSuffix("; nothing is read, its 2 tenants go on as they are")))))
+		})
+	}
 }
 
 // Whoever puts back a Tenant that was deleted by accident gives it the revision that it had.

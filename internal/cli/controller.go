@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
@@ -23,11 +24,13 @@ import (
 	"github.com/fluxcd/pkg/runtime/metrics"
 	"github.com/fluxcd/pkg/runtime/probes"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -82,11 +85,7 @@ func controllerCommand() *cobra.Command {
 
 It needs Flux 2.9 or later, its kustomize-controller started with --feature-gates=ExternalArtifact=true.`,
 		Example: `  # As the Deployment in config/manager does
-  korthweb controller --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.
-
-  # Out of the cluster, for a try
-  mkdir /tmp/korthweb
-  RUNTIME_NAMESPACE=flux-system korthweb controller --enable-leader-election=false --storage-path=/tmp/korthweb`,
+  korthweb controller --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return o.run(ctrl.SetupSignalHandler()) },
 	}
@@ -147,7 +146,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	}
 	logger.SetLogger(logger.NewLogger(o.log))
 	log := ctrl.Log.WithName("setup")
-	if !o.watch.AllNamespaces && os.Getenv(runtimectrl.EnvRuntimeNamespace) == "" {
+	if !o.watch.AllNamespaces && o.namespace() == "" {
 		return fmt.Errorf("the environment variable %s is not set: set it to the namespace of the TenantRepositories, "+
 			"as the Deployment in config/manager does, or watch all namespaces with --%s", runtimectrl.EnvRuntimeNamespace, watchAllNamespaces)
 	}
@@ -180,6 +179,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 
 	history := artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader())
+	history.Namespace = o.namespace()
 	if err := (&controllers.TenantRepositoryReconciler{
 		Client:             mgr.GetClient(),
 		EventRecorder:      recorder,
@@ -204,6 +204,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		History:                   history,
 		Uncached:                  mgr.GetAPIReader(),
 		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), self),
+		Namespace:                 o.namespace(),
 		Selector:                  selector,
 		DependencyRequeueInterval: o.requeueDependency,
 		NoCrossNamespaceRefs:      o.acl.NoCrossNamespaceRefs,
@@ -217,8 +218,32 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		return fmt.Errorf("cannot set up the artifact server: %w", err)
 	}
 
+	if !o.watch.AllNamespaces {
+		warnOfIgnored(ctx, log, mgr.GetAPIReader(), os.Getenv(runtimectrl.EnvRuntimeNamespace))
+	}
 	log.Info("starting manager", "version", Version)
 	return mgr.Start(ctx)
+}
+
+// warnOfIgnored says which TenantRepositories are in other namespaces than the one that is watched, where that can be known.
+func warnOfIgnored(ctx context.Context, log logr.Logger, reader client.Reader, namespace string) {
+	list := &v1alpha1.TenantRepositoryList{}
+	if err := reader.List(ctx, list); err != nil {
+		if !apierrors.IsForbidden(err) {
+			log.Error(err, "cannot list the TenantRepositories of other namespaces")
+		}
+		return
+	}
+	var ignored []string
+	for i := range list.Items {
+		if r := &list.Items[i]; r.Namespace != namespace {
+			ignored = append(ignored, client.ObjectKeyFromObject(r).String())
+		}
+	}
+	if len(ignored) > 0 {
+		log.Info("warning: TenantRepositories in other namespaces are ignored; move them here, or watch all namespaces with --"+watchAllNamespaces,
+			"namespace", namespace, "count", len(ignored), "ignored", strings.Join(ignored, ", "))
+	}
 }
 
 // whoAmI returns the account that the controller runs as, by the apiserver's own word: it is what gets the right to read
@@ -272,8 +297,16 @@ func (o *controllerOptions) managerOptions() ctrl.Options {
 			RecoverPanic:            ptr.To(true),
 		},
 	}
-	if !o.watch.AllNamespaces {
-		options.Cache.DefaultNamespaces = map[string]ctrlcache.Config{os.Getenv(runtimectrl.EnvRuntimeNamespace): {}}
+	if namespace := o.namespace(); namespace != "" {
+		options.Cache.DefaultNamespaces = map[string]ctrlcache.Config{namespace: {}}
 	}
 	return options
+}
+
+// namespace of the TenantRepositories and Tenants; empty for all.
+func (o *controllerOptions) namespace() string {
+	if o.watch.AllNamespaces {
+		return ""
+	}
+	return os.Getenv(runtimectrl.EnvRuntimeNamespace)
 }

@@ -162,6 +162,35 @@ type apply struct {
 	namespaceMade bool
 }
 
+// forgetLayers removes the layers of a namespace that is gone, before it is made again. They go on saying that all is
+// applied and healthy, and kustomize-controller looks again only after their interval; made anew, they say what is so.
+func (a *apply) forgetLayers(ctx context.Context) error {
+	for _, layer := range []string{v1alpha1.ApplicationLayer, v1alpha1.DependencyLayer} {
+		k := Kustomization(a.tenant, layer)
+		err := a.client.Get(ctx, client.ObjectKeyFromObject(k), &kustomizev1.Kustomization{})
+		if apierrors.IsNotFound(err) || apimeta.IsNoMatchError(err) {
+			continue // a tenant that is new costs no look past the cache
+		}
+		if err != nil {
+			return explain(err, k)
+		}
+		ns := Namespace(a.tenant)
+		if live, err := a.metadata(ctx, ns); err != nil {
+			return explain(err, ns)
+		} else if live != nil { // the cache is behind
+			return nil
+		}
+		gone, err := a.remove(ctx, a.tenant, k)
+		if err != nil {
+			return explain(err, k)
+		}
+		if !gone {
+			return &TerminatingError{Object: name(k)}
+		}
+	}
+	return nil
+}
+
 // namespaceUIDAnnotation is, on an ExternalArtifact, the UID of the tenant's namespace that has its credentials.
 const namespaceUIDAnnotation = v1alpha1.LabelPrefix + "namespace-uid"
 
@@ -175,7 +204,7 @@ func (a *apply) adopt(ctx context.Context) error {
 		err = a.uncached.Get(ctx, client.ObjectKeyFromObject(ns), live)
 	}
 	if apierrors.IsNotFound(err) {
-		return nil
+		return a.forgetLayers(ctx)
 	}
 	if err != nil {
 		return explain(err, ns)

@@ -71,6 +71,17 @@ func (c *class) contribution(path string, own *node, complete bool) string {
 	}
 }
 
+// Describe words errors of fields, in the cluster as offline.
+func Describe(errs field.ErrorList) string {
+	texts := make([]string, 0, len(errs))
+	for _, err := range errs {
+		if text := err.Field + ": " + describe(err); !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
 // describe words an error of a field: what was found and what was expected.
 func describe(err *field.Error) string {
 	message := ""
@@ -112,4 +123,10 @@ func shorten(s string, most int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most-len(mark)], "") + mark
+}
+
+// DescribeProblem is "file:line: field: message", as far as these are known.
+func DescribeProblem(p v1alpha1.Problem) string {
+	parts := slices.DeleteFunc([]string{p.File, p.Field, p.Message}, func(part string) bool { return part == "" })
+	return strings.Join(parts, ": ")
 }

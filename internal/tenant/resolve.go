@@ -107,7 +107,11 @@ func (l *loader) reportReserved(doc *document, class *class) []breach {
 		case "metadata.annotations", "spec.namespace":
 			move = "" // no class has these
 		}
-		message += fmt.Sprintf(": remove it here, %sor ask the platform to allow %s in spec.facilityFields.allow of the TenantRepository", move, withoutIndices(allow))
+		ask := fmt.Sprintf("allow %s in spec.facilityFields.allow", withoutIndices(allow))
+		if reserved := l.opts.Rules.reservedAs(withoutIndices(allow)); reserved != "" {
+			ask = fmt.Sprintf("take %s out of spec.facilityFields.reserve", reserved)
+		}
+		message += fmt.Sprintf(": remove it here, %sor ask the platform to %s of the TenantRepository", move, ask)
 		l.report(doc.file, b.line, doc.name(), path, v1alpha1.ReservedFieldReason, message)
 	}
 	return found
@@ -286,8 +290,13 @@ func (l *loader) reportOwned(doc *document) bool {
 	if owner != "" {
 		by = "comes from TenantRepository " + owner
 	}
+	instead := "choose another name, or remove that one first"
+	if approve := l.opts.Orphans[held.Name]; approve != "" {
+		by += ", which is gone"
+		instead = "choose another name, or, if it is the same facility, approve that it comes from here: " + approve
+	}
 	line, _, _ := doc.root.find("metadata.name")
 	l.report(doc.file, line, held.Name, "metadata.name", v1alpha1.ConflictReason, fmt.Sprintf(
-		"tenant %s exists already and %s: choose another name, or remove that one first", held.Name, by))
+		"tenant %s exists already and %s: %s", held.Name, by, instead))
 	return true
 }

@@ -5,6 +5,7 @@ package tenant
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -55,6 +56,7 @@ const configField = "spec.orthanc.config"
 // Rules are what a platform says of the definitions of one TenantRepository.
 type Rules struct {
 	fields             *access
+	reserve            []string // what the platform reserves beside the API
 	domains            []string // "" for any
 	serviceAnnotations map[string]bool
 	opensConfig        bool // to all options of Orthanc that a class may set
@@ -73,6 +75,7 @@ func NewRules(spec *v1alpha1.TenantRepositorySpec) (*Rules, field.ErrorList) {
 	fields, errs := amend(spec.FacilityFields, at.Child("facilityFields"))
 	r := &Rules{
 		fields:             fields,
+		reserve:            spec.FacilityFields.Reserve,
 		serviceAnnotations: map[string]bool{},
 		opensConfig:        slices.Contains(spec.FacilityFields.Allow, configField),
 	}
@@ -86,7 +89,7 @@ func NewRules(spec *v1alpha1.TenantRepositorySpec) (*Rules, field.ErrorList) {
 	for _, key := range annotations {
 		r.serviceAnnotations[key] = true
 	}
-	if spec.ClassPath != "" && within(path.Clean(spec.ClassPath), path.Clean(spec.Path)) {
+	if spec.ClassPath != "" && Within(path.Clean(spec.ClassPath), path.Clean(spec.Path)) {
 		errs = append(errs, field.Invalid(at.Child("classPath"), spec.ClassPath, roomForTenants))
 	}
 	return r, errs
@@ -131,6 +134,24 @@ func amend(amendments v1alpha1.FacilityFields, at *field.Path) (*access, field.E
 	return fields, errs
 }
 
+// reservedAs returns the path of facilityFields.reserve that reserves a field, or something below it; "" where allowing the
+// field opens it.
+func (r *Rules) reservedAs(field string) string {
+	if slices.Contains(r.reserve, field) {
+		return field
+	}
+	if api := marks().at(field); api == nil || api.someReserved {
+		return ""
+	}
+	most := ""
+	for _, p := range r.reserve {
+		if (strings.HasPrefix(field, p+".") || strings.HasPrefix(p, field+".")) && len(p) > len(most) {
+			most = p
+		}
+	}
+	return most
+}
+
 // likePath suggests the path that is most like another.
 func likePath(fields *access, like string) string {
 	var known []string
@@ -171,7 +192,7 @@ func (r *Rules) checkDomain(at *field.Path, host string) field.ErrorList {
 		strings.Join(r.domains, ", ")+" (spec.domains of the TenantRepository): choose a name below one")}
 }
 
-// within tells whether a path is a directory or below it, both clean.
-func within(dir, name string) bool {
-	return dir == "." || name == dir || strings.HasPrefix(name, dir+"/")
+// Within tells whether a path is a directory or below it, both clean and relative to one root.
+func Within(dir, name string) bool {
+	return dir == "." && fs.ValidPath(name) || name == dir || strings.HasPrefix(name, dir+"/")
 }

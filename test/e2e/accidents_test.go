@@ -75,8 +75,8 @@ func TestAccidents(t *testing.T) {
 		{name: "all Tenants", happen: a.deleteTenants},
 		{name: "all Kustomizations", happen: a.deleteAll(&kustomizev1.Kustomization{}, &kustomizev1.KustomizationList{})},
 		{name: "all ExternalArtifacts", happen: a.deleteAll(&sourcev1.ExternalArtifact{}, &sourcev1.ExternalArtifactList{})},
-		{name: "the CRD of Tenants", happen: a.deleteOwnCRD("tenants.korthweb.digihunch.com"), mend: a.installCRDs},
-		{name: "the CRD of TenantRepositories", happen: a.deleteOwnCRD("tenantrepositories.korthweb.digihunch.com"), mend: a.installCRDsAndRepository},
+		{name: "the CRD of Tenants", happen: a.deleteOwnCRD("tenants.korthweb.digihunch.com"), mend: a.installTenants},
+		{name: "the CRD of TenantRepositories", happen: a.deleteOwnCRD("tenantrepositories.korthweb.digihunch.com"), mend: a.installRepositories},
 		{name: "the TenantRepository", happen: a.deleteAll(&v1alpha1.TenantRepository{}, &v1alpha1.TenantRepositoryList{}), mend: a.createRepository},
 		{name: "the CRD of Kustomizations", happen: a.deleteCRD("kustomizations.kustomize.toolkit.fluxcd.io"), mend: a.installFluxCRDs},
 		{
@@ -139,10 +139,7 @@ func newAccidents(t *testing.T) *accidents {
 		accidentRefused + ".yaml":   tenantFile(accidentRefused, "quota: {hard: {configmaps: 100}}"),
 		accidentSuspended + ".yaml": tenantFile(accidentSuspended, "suspend: true"),
 	})
-	stalled, err := a.f.get(accidentStalled)
-	g.Expect(err).NotTo(HaveOccurred())
-	stalled.Spec.Patches = []v1alpha1.Patch{{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: nobody}, spec: {replicas: 0}}"}}
-	g.Expect(env.client.Update(t.Context(), stalled)).To(Succeed())
+	a.stall(t)
 
 	g.Eventually(a.asTheyShouldBe).Should(Succeed())
 	var namespaces []string
@@ -388,9 +385,29 @@ func (a *accidents) installCRDs(t *testing.T) {
 	gomega(t).Expect(a.env.stack.InstallKorthwebCRDs(t.Context())).To(Succeed())
 }
 
-func (a *accidents) installCRDsAndRepository(t *testing.T) {
+// installTenants installs the CRD of Tenants again. What no file has comes back as it was last published, which its
+// newest definition was not.
+func (a *accidents) installTenants(t *testing.T) {
+	a.installCRDs(t)
+	a.stall(t)
+}
+
+func (a *accidents) installRepositories(t *testing.T) {
 	a.installCRDs(t)
 	a.createRepository(t)
+}
+
+// stall gives a Tenant that is there, with the definition that was last published, one that is refused.
+func (a *accidents) stall(t *testing.T) {
+	t.Helper()
+	g := gomega(t)
+	g.Eventually(func(g Gomega) {
+		obj, err := a.f.get(accidentStalled)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(obj.Spec.Patches).To(BeEmpty())
+		obj.Spec.Patches = []v1alpha1.Patch{{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: nobody}, spec: {replicas: 0}}"}}
+		g.Expect(a.env.client.Update(t.Context(), obj)).To(Succeed())
+	}).Should(Succeed())
 }
 
 // createRepository applies what an administrator has in git of the TenantRepository.

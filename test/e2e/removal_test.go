@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"testing"
@@ -245,7 +246,7 @@ func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
 	}
 }
 
-// The Tenants of a deleted TenantRepository stay, go on working, and are adopted by another.
+// The Tenants of a deleted TenantRepository stay, go on working, and are adopted by another where somebody approves it.
 func TestTenantRepositoryDeleted(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
@@ -282,6 +283,21 @@ func TestTenantRepositoryDeleted(t *testing.T) {
 	before = back
 
 	second := newFacilities(t, shared, "removal-second", map[string]string{name + ".yaml": tenantFile(name)})
+	command := regexp.MustCompile(regexp.QuoteMeta(name+" "+v1alpha1.ApproveAdoptionAnnotation) + `=(\S+)`)
+	approval := ""
+	g.Eventually(func(g Gomega) {
+		repository, err := second.repository()
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(repository.Status.Problems).To(HaveLen(1))
+		problem := repository.Status.Problems[0]
+		g.Expect(problem.Reason).To(Equal(v1alpha1.ConflictReason))
+		found := command.FindStringSubmatch(problem.Message)
+		g.Expect(found).To(HaveLen(2), problem.Message)
+		approval = found[1]
+	}).Should(Succeed())
+	g.Expect(second.tenants(t.Context())).To(BeEmpty())
+	approve := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.ApproveAdoptionAnnotation, approval)
+	g.Expect(f.env.client.Patch(t.Context(), before.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(approve)))).To(Succeed())
 	g.Eventually(func(g Gomega) {
 		g.Expect(second.tenants(t.Context())).To(HaveLen(1))
 		repository, err := second.repository()
