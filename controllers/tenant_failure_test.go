@@ -149,6 +149,10 @@ func TestRemovalWaitsForFlux(t *testing.T) {
 	h.Expect(conditions.GetReason(now, meta.ReadyCondition)).To(Equal(v1alpha1.FluxNotInstalledReason))
 	h.Expect(h.states(h, tenant.Name)).To(HaveLen(1))
 	h.Expect(admin.Get(ctx, h.key(tenant.Name), &sourcev1.ExternalArtifact{})).To(Succeed())
+
+	// It is installed again.
+	h.start()
+	h.goesOffline(tenant)
 }
 
 // mark asks for the removal of a Tenant as a TenantRepository does.
