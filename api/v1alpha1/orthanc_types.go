@@ -285,5 +285,5 @@ type StorageSpec struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="className is immutable: a volume cannot change its class"
 	// +optional
-	ClassName string `json:"className,omitempty" facility:"allowed"`
+	ClassName string `json:"className,omitempty" facility:"reserved"`
 }

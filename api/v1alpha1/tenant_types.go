@@ -48,7 +48,7 @@ type TenantSpec struct {
 
 	// DisplayName of the facility, for people. Orthanc shows it as its name.
 	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:Pattern=`^[^\x00-\x1f\x7f]*$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[\\\\p{L}\\\\p{M}\\\\p{N}\\\\p{P}\\\\p{S} ]*$')",message="displayName must be letters, digits, punctuation and spaces that people can see, on one line"
 	// +optional
 	DisplayName string `json:"displayName,omitempty" facility:"allowed"`
 

@@ -28,7 +28,7 @@ type TenantClass struct {
 	// TenantLabels are put on the Tenants of this class, over labels that a facility sets where the platform lets it.
 	TenantLabels map[string]string `json:"tenantLabels,omitempty"`
 
-	// AllowNestedDomains permits a tenant of this class hosts below another tenant's domain.
+	// AllowNestedDomains permits a tenant of this class hosts below another tenant's domain or host.
 	AllowNestedDomains bool `json:"allowNestedDomains,omitempty"`
 
 	// Spec holds any fields of a Tenant's spec but domain, namespace and className, which are a

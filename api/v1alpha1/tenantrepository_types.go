@@ -105,6 +105,14 @@ type TenantRepositorySpec struct {
 	// +optional
 	AllowedServiceAnnotations []string `json:"allowedServiceAnnotations,omitzero"`
 
+	// CommonMetadataDomains are the domains of the labels and annotations that definitions, with their classes, may
+	// put on every object by spec.commonMetadata, such as example.com. Keys without a domain need none. Only a
+	// platform's own domains belong here: the keys of others make clouds, controllers and agents do things.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=set
+	// +optional
+	CommonMetadataDomains []Hostname `json:"commonMetadataDomains,omitempty"`
+
 	// Prune says whether a tenant whose definition is gone is removed. What removal means for its
 	// data is the tenant's deletionPolicy.
 	// +required

@@ -864,6 +864,11 @@ func (in *TenantRepositorySpec) DeepCopyInto(out *TenantRepositorySpec) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.CommonMetadataDomains != nil {
+		in, out := &in.CommonMetadataDomains, &out.CommonMetadataDomains
+		*out = make([]Hostname, len(*in))
+		copy(*out, *in)
+	}
 	if in.DeletionBudget != nil {
 		in, out := &in.DeletionBudget, &out.DeletionBudget
 		*out = new(intstr.IntOrString)

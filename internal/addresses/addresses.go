@@ -19,7 +19,8 @@ type Range struct {
 const (
 	thisHost  = "a loopback or unspecified address"
 	linkLocal = "a link-local address"
-	multicast = "a multicast or broadcast address"
+	multicast = "a multicast address"
+	future    = "a reserved or broadcast address"
 	metadata  = "where a cloud serves the machine's credentials"
 	embedding = "an IPv6 address that stands for an IPv4 one"
 )
@@ -34,7 +35,7 @@ var ipv4 = []Range{
 	{netip.MustParsePrefix("169.254.0.0/16"), linkLocal},
 	{netip.MustParsePrefix("192.0.0.192/32"), metadata}, // Oracle Cloud
 	{netip.MustParsePrefix("224.0.0.0/4"), multicast},
-	{netip.MustParsePrefix("255.255.255.255/32"), multicast},
+	{netip.MustParsePrefix("240.0.0.0/4"), future},
 }
 
 // nat64 is the prefix by which all of IPv4 is reached from a network without it (RFC 6052). It is closed where what it
@@ -78,6 +79,16 @@ func Closed(ip netip.Addr) string {
 		}
 	}
 	return ""
+}
+
+// Canonical returns the one address that stands for an address in all of its notations: of an IPv4-mapped one, and of one
+// behind NAT64, the IPv4 address.
+func Canonical(ip netip.Addr) netip.Addr {
+	if ip = ip.Unmap(); nat64.Contains(ip) {
+		bytes := ip.As16()
+		return netip.AddrFrom4([4]byte(bytes[12:]))
+	}
+	return ip
 }
 
 // Exceptions are the closed addresses as the exceptions of a NetworkPolicy's 0.0.0.0/0 and ::/0.

@@ -52,6 +52,8 @@ func TestClosed(t *testing.T) {
 		"224.0.0.1":                        "multicast",
 		"239.255.255.250":                  "multicast",
 		"255.255.255.255":                  "broadcast",
+		"240.0.0.1":                        "reserved",
+		"64:ff9b::f000:1":                  "reserved",
 		"ff02::1":                          "multicast",
 	} {
 		t.Run(address, func(t *testing.T) {
@@ -64,6 +66,23 @@ func TestClosed(t *testing.T) {
 	} {
 		t.Run(address, func(t *testing.T) {
 			NewWithT(t).Expect(addresses.Closed(netip.MustParseAddr(address))).To(BeEmpty())
+		})
+	}
+}
+
+// TestCanonical holds that two notations of one address are told to be the same.
+func TestCanonical(t *testing.T) {
+	for address, want := range map[string]string{
+		"10.1.2.3":            "10.1.2.3",
+		"::ffff:10.1.2.3":     "10.1.2.3",
+		"64:ff9b::10.1.2.3":   "10.1.2.3",
+		"64:FF9B:0::a01:203":  "10.1.2.3",
+		"64:ff9b::1:a01:203":  "64:ff9b::1:a01:203",
+		"2001:db8:0:0:0::7":   "2001:db8::7",
+		"64:ff9b:1::10.1.2.3": "64:ff9b:1::a01:203",
+	} {
+		t.Run(address, func(t *testing.T) {
+			NewWithT(t).Expect(addresses.Canonical(netip.MustParseAddr(address)).String()).To(Equal(want))
 		})
 	}
 }

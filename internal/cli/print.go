@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// legacyCommand is where GitHub's and Azure's older runners see a command, wherever it stands in a line.
-var legacyCommand = regexp.MustCompile(`##(vso)?\[`)
+// legacyCommand is where GitHub's and Azure's older runners and TeamCity see a command, wherever it stands in a line.
+var legacyCommand = regexp.MustCompile(`##[A-Za-z]*\[`)
 
 // command is a workflow command of GitHub's runner. It counts at the beginning of a line; elsewhere it is told from an
 // IPv6 address by its name, which has a letter that no such address has, or a dash.

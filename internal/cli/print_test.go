@@ -28,6 +28,7 @@ func TestHarmless(t *testing.T) {
 		{"command within", `key "::set-output name=x" and ::add-mask`, `key ": :set-output name=x" and : :add-mask`},
 		{"token that ends a pause", "::abcdef::", ": :abcdef::"},
 		{"legacy command", "x ##[error]y ##vso[task.setvariable]", "x # #[error]y # #vso[task.setvariable]"},
+		{"command of TeamCity", "x ##teamcity[setParameter name='env.X' value='y']", "x # #teamcity[setParameter name='env.X' value='y']"},
 		{"command behind a line break", "x\n::error::y", `x\n: :error: :y`},
 	} {
 		t.Run(tc.name, func(t *testing.T) { NewWithT(t).Expect(harmless(tc.in)).To(Equal(tc.out)) })

@@ -153,6 +153,10 @@ func (c change) check(o *Object) error {
 	case isText && o.Kind == "HelmRelease" && !plainValue.MatchString(text):
 		return fmt.Errorf("%s: a value of a chart is letters, digits and ._/:@=+%%- in a patch, on one line and without spaces: "+
 			"charts print some as they are, and run some as templates", c.path)
+	case o.Kind == "Cluster" && c.isIn("spec.postgresql.parameters") && !slices.Contains(openParameters, strings.TrimPrefix(c.path, "spec.postgresql.parameters.")):
+		return fmt.Errorf("%s: a patch may not change this: docs/spec/v1alpha1/tenants.md lists under Parameters of PostgreSQL what it may tune", c.path)
+	case o.Kind == "Cluster" && c.isIn("spec.postgresql.shared_preload_libraries") && c.after != nil && !slices.Contains(openLibraries, text):
+		return fmt.Errorf("%s: a patch may load the libraries %s", c.path, strings.Join(openLibraries, ", "))
 	case c.isIn("spec.template.spec.containers[].env[+]") && !slices.Contains(openVariables, c.item):
 		return fmt.Errorf("%s: a patch may add the variables %s: Orthanc's options go into spec.orthanc.config, plugins into spec.orthanc.plugins",
 			c.path, strings.Join(openVariables, ", "))

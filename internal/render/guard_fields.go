@@ -49,7 +49,7 @@ var openTo = map[string][]string{
 		"metadata.annotations.eks.amazonaws.com/role-arn", "metadata.annotations.iam.gke.io/gcp-service-account",
 		"metadata.annotations.azure.workload.identity/client-id", "metadata.annotations.azure.workload.identity/tenant-id",
 	},
-	"HelmRelease":               {"spec.interval", "spec.timeout", "spec.maxHistory"},
+	"HelmRelease":               {"spec.timeout", "spec.maxHistory"},
 	"HelmRelease/istio-ingress": istioGateway,
 	"HelmRelease/istio-egress":  istioGateway,
 	"HelmRelease/traefik": {
@@ -69,10 +69,9 @@ var openTo = map[string][]string{
 		"spec.values.pgpool.terminationGracePeriodSeconds", "spec.values.pgpool.tolerations",
 		"spec.values.pgpool.topologySpreadConstraints", "spec.values.pgpool.updateStrategy",
 	},
-	"OCIRepository": {"spec.interval", "spec.timeout"},
+	"OCIRepository": nil,
 	"Certificate": {
-		"spec.revisionHistoryLimit", "spec.duration", "spec.renewBefore", "spec.renewBeforePercentage",
-		"spec.privateKey.algorithm", "spec.privateKey.encoding", "spec.privateKey.size",
+		"spec.revisionHistoryLimit", "spec.privateKey.algorithm", "spec.privateKey.encoding", "spec.privateKey.size",
 	},
 	"Issuer": nil,
 	"Cluster": {
@@ -138,7 +137,11 @@ var insteadOf = map[string]map[string]string{
 		"spec.url": "chart.url of the Tenant", "spec.ref": "chart.version of the Tenant", "spec.insecure": "chart.insecure of the Tenant",
 		"spec.secretRef": "chart.secretRef of the Tenant",
 	},
-	"Certificate": {"spec.issuerRef": "spec.certificates.issuerRef"},
+	"Certificate": {
+		"spec.issuerRef": "spec.certificates.issuerRef", "spec.duration": "duration of spec.certificates, or of its clients",
+		"spec.renewBefore":           "renewBefore of spec.certificates, or of its clients",
+		"spec.renewBeforePercentage": "renewBefore of spec.certificates, or of its clients",
+	},
 	"Cluster": {
 		"spec.imageCatalogRef":        "spec.imageName, whose registry admission can judge",
 		"spec.serviceAccountTemplate": "the ServiceAccount postgres, to which the platform gives an identity in the cloud",
@@ -154,6 +157,25 @@ var insteadOf = map[string]map[string]string{
 var openVariables = []string{
 	"TZ", "LANG", "LC_ALL", "MALLOC_ARENA_MAX", "LOGS_THREADNAMES_IN_CONTEXT", "SSL_CERT_DIR", "SSL_CERT_FILE", "AWS_REGION",
 }
+
+// openParameters are those of PostgreSQL that size it and say what it logs. None runs a program, names a file, protects a
+// connection, or decides whether what was confirmed is kept.
+var openParameters = []string{
+	"autovacuum_analyze_scale_factor", "autovacuum_analyze_threshold", "autovacuum_max_workers", "autovacuum_naptime",
+	"autovacuum_vacuum_cost_delay", "autovacuum_vacuum_cost_limit", "autovacuum_vacuum_insert_scale_factor",
+	"autovacuum_vacuum_insert_threshold", "autovacuum_vacuum_scale_factor", "autovacuum_vacuum_threshold", "autovacuum_work_mem",
+	"auto_explain.log_min_duration", "checkpoint_completion_target", "checkpoint_timeout", "default_statistics_target",
+	"effective_cache_size", "effective_io_concurrency", "hash_mem_multiplier", "idle_in_transaction_session_timeout", "jit",
+	"lock_timeout", "log_autovacuum_min_duration", "log_checkpoints", "log_lock_waits", "log_min_duration_statement",
+	"log_temp_files", "maintenance_io_concurrency", "maintenance_work_mem", "max_parallel_maintenance_workers",
+	"max_parallel_workers", "max_parallel_workers_per_gather", "max_slot_wal_keep_size", "max_wal_size",
+	"max_worker_processes", "min_wal_size", "pg_stat_statements.max", "pg_stat_statements.track", "random_page_cost",
+	"seq_page_cost", "shared_buffers", "statement_timeout", "temp_buffers", "track_activity_query_size", "track_io_timing",
+	"wal_buffers", "wal_compression", "wal_keep_size", "work_mem",
+}
+
+// openLibraries are those of PostgreSQL's own that may be loaded into its server.
+var openLibraries = []string{"auto_explain", "pg_stat_statements", "pg_trgm"}
 
 // caSecret holds the key of the tenant's CA, which is cert-manager's alone.
 const caSecret = "tenant-ca"

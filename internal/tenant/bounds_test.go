@@ -52,7 +52,7 @@ func TestLoadBounds(t *testing.T) {
 	g.Expect(os.WriteFile(dir+"/good.yaml", []byte(simple("good")), 0o644)).To(Succeed())
 	r, err := tenant.Load(os.DirFS(dir), tenant.Options{})
 	g.Expect(err).NotTo(HaveOccurred())
-	expectProblems(t, r, []problem{{"big.yaml", "", "", malformed, "is 52428800 bytes large, and 1048576 (1 MiB) is the limit"}})
+	expectProblems(t, r, []problem{{"big.yaml:1", "", "", malformed, "is 52428800 bytes large, and 1048576 (1 MiB) is the limit"}})
 	g.Expect(names(r)).To(Equal([]string{"good"}))
 
 	many := files{}
@@ -72,13 +72,13 @@ func TestLoadManyDocuments(t *testing.T) {
 	g := NewWithT(t)
 	f := files{}
 	for i := range 25 {
-		f[fmt.Sprintf("tenants/%02d.yaml", i)] = strings.Repeat("---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", 1000)
+		f[fmt.Sprintf("tenants/%02d/kustomization.yaml", i)] = strings.Repeat("---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", 1000)
 	}
-	delete(f, "tenants/00.yaml")
+	delete(f, "tenants/00/kustomization.yaml")
 	f["tenants/00/good.yaml"] = simple("good")
 	f["tenants/late.yaml"] = simple("late")
 	r := load(t, f)
-	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21.yaml and the 4 files after it are not read"}})
+	expectProblems(t, r, []problem{{"tenants", "", "", malformed, "tenants/21/kustomization.yaml and the 4 files after it are not read"}})
 	g.Expect(names(r)).To(Equal([]string{"good"}))
 }
 

@@ -85,9 +85,9 @@ func CheckSpec(t *v1alpha1.Tenant, namespaces ...string) field.ErrorList {
 	return append(errs, apivalidation.ValidateAnnotations(t.Spec.Ingress.Service.Annotations, spec.Child("ingress", "service", "annotations"))...)
 }
 
-// CheckCommonMetadata judges labels and annotations that are put on every object: Kubernetes must accept them, and they
-// must be the platform's own, in no domain that Kubernetes, Korthweb or one of those who read the objects steers by.
-// m may be nil.
+// CheckCommonMetadata judges labels and annotations that are put on every object, whoever sets them: Kubernetes must
+// accept them, and they must not be those by which kustomize, Flux, Korthweb and the bundle's own selectors know the
+// objects. Which domains a definition's keys may be in is for [Rules]. m may be nil.
 func CheckCommonMetadata(m *kustomizev1.CommonMetadata, at *field.Path) field.ErrorList {
 	if m == nil {
 		return nil
@@ -100,13 +100,13 @@ func CheckCommonMetadata(m *kustomizev1.CommonMetadata, at *field.Path) field.Er
 }
 
 var (
-	// steeringDomains are those whose keys do something where they stand, with all domains below them. Keys without a
-	// domain are a user's own, by Kubernetes' convention; selectorKeys are those that selectors of the bundle use
-	// all the same.
-	steeringDomains = []string{"kubernetes.io", "k8s.io", "istio.io", "fluxcd.io", "cnpg.io", "cert-manager.io", strings.TrimSuffix(v1alpha1.LabelPrefix, "/")}
-	selectorKeys    = []string{"app", "istio", "istio-injection"}
+	// ownDomains are those whose keys say what an object is to kustomize, Flux and Korthweb, with all domains below
+	// them. Keys without a domain are a user's own, by Kubernetes' convention; selectorKeys are those that selectors
+	// of the bundle use all the same.
+	ownDomains   = []string{"app.kubernetes.io", "config.kubernetes.io", "config.k8s.io", "fluxcd.io", strings.TrimSuffix(v1alpha1.LabelPrefix, "/")}
+	selectorKeys = []string{"app", "istio", "istio-injection"}
 
-	// harmlessKeys are in one of steeringDomains, and may be on every object.
+	// harmlessKeys are in one of ownDomains, and may be on every object.
 	harmlessKeys = []string{"app.kubernetes.io/version", v1alpha1.ShardingLabel}
 )
 
@@ -114,13 +114,17 @@ func checkCommonKeys(keys map[string]string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		domain, _, found := strings.Cut(key, "/")
-		steers := slices.ContainsFunc(steeringDomains, func(d string) bool { return domain == d || strings.HasSuffix(domain, "."+d) })
-		if (found && steers || slices.Contains(selectorKeys, key)) && !slices.Contains(harmlessKeys, key) {
-			errs = append(errs, field.Forbidden(at.Key(key), "tells Kubernetes, Flux, Istio or Korthweb what to do with an object, so it may not be on every one: "+
+		if (found && isIn(domain, ownDomains) || slices.Contains(selectorKeys, key)) && !slices.Contains(harmlessKeys, key) {
+			errs = append(errs, field.Forbidden(at.Key(key), "tells kustomize, Flux, Istio or Korthweb what an object is, so it may not be on every one: "+
 				"use a key without a domain, or in one of your own"))
 		}
 	}
 	return errs
+}
+
+// isIn tells whether a domain is one of some domains, or below one.
+func isIn(domain string, domains []string) bool {
+	return slices.ContainsFunc(domains, func(d string) bool { return domain == d || strings.HasSuffix(domain, "."+d) })
 }
 
 // writtenSecrets are the Secrets of a tenant's namespace that cert-manager, the database's operator and Korthweb write:
@@ -285,9 +289,21 @@ var maxResources = map[corev1.ResourceName]resource.Quantity{
 	corev1.ResourceCPU: resource.MustParse("128"), corev1.ResourceMemory: resource.MustParse("1Ti"), corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"),
 }
 
+// leastMemory is the least limit of a container: none of the bundle's starts with less.
+var leastMemory = resource.MustParse("64Mi")
+
 func checkResources(r *v1alpha1.ResourceRequirements, at *field.Path) field.ErrorList {
 	errs := checkResourceNames(r.Requests, at.Child("requests"))
 	errs = append(errs, checkResourceNames(r.Limits, at.Child("limits"))...)
+	if limit, ok := r.Limits[corev1.ResourceMemory]; ok && limit.Sign() >= 0 && limit.Cmp(leastMemory) < 0 {
+		errs = append(errs, field.Invalid(at.Child("limits").Key("memory"), limit.String(), fmt.Sprintf("must be at least %s: the container would not start", leastMemory.String())))
+	}
+	if limit, ok := r.Limits[corev1.ResourceCPU]; ok && limit.IsZero() {
+		errs = append(errs, field.Invalid(at.Child("limits").Key("cpu"), limit.String(), "must be above zero"))
+	}
+	if request, ok := r.Requests[corev1.ResourceCPU]; ok && request.IsZero() {
+		errs = append(errs, field.Invalid(at.Child("requests").Key("cpu"), request.String(), "must be above zero"))
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		request := r.Requests[name]
 		if limit, ok := r.Limits[name]; ok && request.Cmp(limit) > 0 {

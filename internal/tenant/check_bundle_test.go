@@ -158,10 +158,11 @@ func TestLoadSharedData(t *testing.T) {
 		})
 	}
 	for name, tc := range map[string]struct{ a, b string }{
-		"endpoint with its port":   {with(s3Storage, ", endpoint: 'https://minio.example.com'"), with(s3Storage, ", endpoint: 'https://minio.example.com:0443'")},
-		"AWS by its name":          {"postgres: {backup: {destinationPath: 's3://backups/x'}}", "postgres: {backup: {destinationPath: 's3://backups/x', endpoint: 'https://s3.eu-central-1.amazonaws.com'}}"},
-		"one IPv6 address":         {strings.Replace(with(external, ""), "pg.example.com", "'2001:db8::1'", 1), strings.Replace(with(external, ""), "pg.example.com", "'2001:db8:0::1'", 1)},
-		"one server in other case": {with(external, ""), strings.Replace(with(external, ", port: 5432"), "pg.example.com", "PG.example.com", 1)},
+		"endpoint with its port":    {with(s3Storage, ", endpoint: 'https://minio.example.com'"), with(s3Storage, ", endpoint: 'https://minio.example.com:0443'")},
+		"AWS by its name":           {"postgres: {backup: {destinationPath: 's3://backups/x'}}", "postgres: {backup: {destinationPath: 's3://backups/x', endpoint: 'https://s3.eu-central-1.amazonaws.com'}}"},
+		"one IPv6 address":          {strings.Replace(with(external, ""), "pg.example.com", "'2001:db8::1'", 1), strings.Replace(with(external, ""), "pg.example.com", "'2001:db8:0::1'", 1)},
+		"one IPv4 address by NAT64": {strings.Replace(with(external, ""), "pg.example.com", "10.1.1.1", 1), strings.Replace(with(external, ""), "pg.example.com", "'64:ff9b::10.1.1.1'", 1)},
+		"one server in other case":  {with(external, ""), strings.Replace(with(external, ", port: 5432"), "pg.example.com", "PG.example.com", 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

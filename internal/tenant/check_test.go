@@ -26,11 +26,8 @@ func TestCheckCommonMetadata(t *testing.T) {
 		"kustomize.config.k8s.io/behavior", "kustomize.config.k8s.io/needs-hash",
 		"kustomize.toolkit.fluxcd.io/prune", "kustomize.toolkit.fluxcd.io/reconcile", "helm.toolkit.fluxcd.io/driftDetection",
 		"reconcile.fluxcd.io/requestedAt", "source.toolkit.fluxcd.io/x",
-		"networking.istio.io/exportTo", "istio", "istio.io/rev", "istio-injection", "sidecar.istio.io/inject",
-		"app", "app.kubernetes.io/managed-by", "app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component",
-		"app.kubernetes.io/part-of", "pod-security.kubernetes.io/enforce",
-		"cnpg.io/hibernation", "cert-manager.io/cluster-issuer", "service.beta.kubernetes.io/aws-load-balancer-eip-allocations",
-		"external-dns.alpha.kubernetes.io/hostname",
+		"istio", "istio-injection", "app", "app.kubernetes.io/managed-by", "app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component",
+		"app.kubernetes.io/part-of",
 	} {
 		t.Run(key, func(t *testing.T) {
 			g := NewWithT(t)
@@ -43,8 +40,66 @@ func TestCheckCommonMetadata(t *testing.T) {
 			}
 		})
 	}
-	free := map[string]string{"team": "x", "example.com/istio": "x", "app.kubernetes.io/version": "x", "sharding.fluxcd.io/key": "x", "istio-x": "x"}
+	free := map[string]string{"team": "x", "example.com/istio": "x", "app.kubernetes.io/version": "x", "sharding.fluxcd.io/key": "x", "istio-x": "x",
+		"velero.io/exclude-from-backup": "x", "cnpg.io/hibernation": "x"} // an administrator's
 	NewWithT(t).Expect(tenant.CheckCommonMetadata(&kustomizev1.CommonMetadata{Labels: free, Annotations: free}, at)).To(BeEmpty())
+}
+
+// TestCommonMetadataDomains holds that a definition, with its class, puts on every object only keys without a domain and
+// those in domains that the platform lists.
+func TestCommonMetadataDomains(t *testing.T) {
+	listed := v1alpha1.TenantRepositorySpec{CommonMetadataDomains: []v1alpha1.Hostname{"example.com"}}
+	given := v1alpha1.TenantRepositorySpec{CommonMetadata: &kustomizev1.CommonMetadata{Annotations: map[string]string{"velero.io/x": "v"}, Labels: map[string]string{"velero.io/x": "v"}}}
+	type row struct {
+		name, key string
+		spec      v1alpha1.TenantRepositorySpec
+		refused   bool
+	}
+	rows := []row{
+		{name: "without a domain", key: "team"},
+		{name: "a version", key: "app.kubernetes.io/version"},
+		{name: "a domain that is not listed", key: "example.com/team", refused: true},
+		{name: "a domain that is listed", key: "example.com/team", spec: listed},
+		{name: "below one that is listed", key: "imaging.example.com/team", spec: listed},
+		{name: "like one that is listed", key: "myexample.com/team", spec: listed, refused: true},
+		{name: "above one that is listed", key: "com/team", spec: listed, refused: true},
+		{name: "what the TenantRepository puts there", key: "velero.io/x", spec: given},
+		{name: "another key in its domain", key: "velero.io/z", spec: given, refused: true},
+	}
+	for _, key := range []string{
+		"loadbalancer.openstack.org/load-balancer-id", "networking.gke.io/load-balancer-ip-addresses", "load-balancer.hetzner.cloud/name",
+		"metallb.universe.tf/address-pool", "tailscale.com/expose", "eks.amazonaws.com/role-arn", "velero.io/exclude-from-backup",
+		"networking.istio.io/exportTo", "istio.io/rev", "sidecar.istio.io/inject", "pod-security.kubernetes.io/enforce", "cnpg.io/hibernation",
+		"cert-manager.io/cluster-issuer", "service.beta.kubernetes.io/aws-load-balancer-eip-allocations", "external-dns.alpha.kubernetes.io/hostname",
+	} {
+		rows = append(rows, row{name: key, key: key, spec: listed, refused: true})
+	}
+	for _, tc := range rows {
+		for _, kind := range []string{"labels", "annotations"} {
+			t.Run(tc.name+" "+kind, func(t *testing.T) {
+				g := NewWithT(t)
+				rules, errs := tenant.NewRules(&tc.spec)
+				g.Expect(errs).To(BeEmpty())
+				f := files{"tenants/x.yaml": simple("x", "className: c"), "tenants/classes/c.yaml": class("c", "commonMetadata: {"+kind+": {"+tc.key+": v}}")}
+				r, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants", Rules: rules, CommonMetadata: tc.spec.CommonMetadata})
+				g.Expect(err).NotTo(HaveOccurred())
+				if !tc.refused {
+					expectProblems(t, r, nil)
+					return
+				}
+				expectProblems(t, r, []problem{{"tenants/x.yaml:5", "x", "spec.commonMetadata." + kind + "[" + tc.key + "]", invalid, "spec.commonMetadataDomains"}})
+			})
+		}
+	}
+
+	// A class puts no value of its own in the place of the platform's.
+	g := NewWithT(t)
+	rules, errs := tenant.NewRules(&given)
+	g.Expect(errs).To(BeEmpty())
+	f := files{"tenants/x.yaml": simple("x", "className: c"), "tenants/classes/c.yaml": class("c", "commonMetadata: {annotations: {velero.io/x: other}}")}
+	r, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants", Rules: rules, CommonMetadata: given.CommonMetadata})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(problemFields(r)).To(Equal([]string{"spec.commonMetadata.annotations[velero.io/x]"}))
 }
 
 // TestCheckSpecPatches holds that patches are bounded together, as where they are applied.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/addresses"
 )
 
 // Conflict is a claim of one tenant that another tenant holds.
@@ -42,7 +43,7 @@ type claim struct {
 type made struct {
 	field string
 
-	// covers tells whether all below it is claimed too: the names below a domain, the paths below one in a bucket.
+	// covers tells whether all below it is claimed too: the names below a host, the paths below one in a bucket.
 	covers bool
 }
 
@@ -73,8 +74,8 @@ const (
 	bucketClaim = "bucket"
 )
 
-// claims returns what a tenant claims: its namespace, its domain with all below it, the hosts of its web and DICOM
-// entries, the address of its load balancer, and where its images, its index and its backups are. An address is
+// claims returns what a tenant claims: its namespace, its domain and the hosts of its web and DICOM entries, each with all
+// below it, the address of its load balancer, and where its images, its index and its backups are. An address is
 // claimed with all its ports, since every gateway listens on 80 and 443.
 func claims(t *v1alpha1.Tenant) map[claim]made {
 	t = t.DeepCopy()
@@ -83,9 +84,9 @@ func claims(t *v1alpha1.Tenant) map[claim]made {
 	// A host that follows from the domain is the domain's doing.
 	from := func(field, value, byDefault, origin string) made {
 		if value == byDefault {
-			return made{field: origin}
+			return made{field: origin, covers: field != "spec.namespace"}
 		}
-		return made{field: field}
+		return made{field: field, covers: field != "spec.namespace"}
 	}
 	web, dicom := string(s.Ingress.Web.Host), string(s.Ingress.DICOM.Host)
 	c := map[claim]made{
@@ -95,7 +96,7 @@ func claims(t *v1alpha1.Tenant) map[claim]made {
 		{hostClaim, canonicalName(s.Domain)}: {field: "spec.domain", covers: true},
 	}
 	if ip, err := netip.ParseAddr(s.Ingress.Service.LoadBalancerIP); err == nil {
-		c[claim{"address", ip.Unmap().String()}] = made{field: "spec.ingress.service.loadBalancerIP"}
+		c[claim{"address", addresses.Canonical(ip).String()}] = made{field: "spec.ingress.service.loadBalancerIP"}
 	}
 	if s3 := s.Orthanc.Storage.S3; s3 != nil {
 		for _, spelling := range bucketSpellings(s3.Endpoint, path.Join(s3.Bucket, s3.RootPath)) {

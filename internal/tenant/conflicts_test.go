@@ -253,6 +253,7 @@ func TestRemovals(t *testing.T) {
 		{name: "another kind", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": "apiVersion: korthweb.digihunch.com/v1alpha1\nkind: Tennant\n"}, held: map[string]string{"b": "may hide"}},
 		{name: "a class outside of its path", files: files{"tenants/a.yaml": okA, "tenants/c.yaml": class("c", "suspend: true")}, held: map[string]string{"b": "may hide"}},
 		{name: "a bad class", files: files{"tenants/a.yaml": okA, "tenants/classes/c.yaml": class("c", "bad: 1")}, remove: []string{"b"}},
+		{name: "kustomize's own kind in its place", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"}, held: map[string]string{"b": "the file that it came from has a problem"}},
 		{name: "its class is gone", files: files{"tenants/a.yaml": okA, "tenants/b.yaml": simple("b", "className: c")}, held: map[string]string{"b": "its definition has a problem"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -276,5 +277,5 @@ func TestRemovalsWithAFileThatIsNotRead(t *testing.T) {
 	existing := []v1alpha1.Tenant{held("a", "tenants/c.yaml", 1), held("b", "tenants/b.yaml", 1)}
 	remove, held := load(t, f, existing...).Removals(existing)
 	g.Expect(remove).To(BeEmpty())
-	g.Expect(held).To(HaveKeyWithValue("a", "the problem at tenants/b.yaml may hide its definition"))
+	g.Expect(held).To(HaveKeyWithValue("a", "the problem at tenants/b.yaml:1 may hide its definition"))
 }

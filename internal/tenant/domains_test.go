@@ -72,7 +72,19 @@ func TestDomains(t *testing.T) {
 			tenants: []string{"a"}, problems: []problem{{"tenants/b.yaml:7", "b", "spec.ingress.web.host", conflict, "host a.b is held by tenant a"}},
 		},
 		{
-			name: "hosts above another's host are no domains", files: files{"tenants/a.yaml": at("a", "a.b", web("x.y")), "tenants/b.yaml": at("b", "b.b", web("w.x.y"))}, tenants: []string{"a", "b"},
+			name: "a web host below another's web host", files: files{"tenants/a.yaml": at("a", "a.b", web("x.y")), "tenants/b.yaml": at("b", "b.b", web("w.x.y"))},
+			tenants: []string{"a"}, problems: []problem{{"tenants/b.yaml:7", "b", "spec.ingress.web.host", conflict, "host w.x.y is below x.y, which is a host of tenant a"}},
+		},
+		{
+			name: "a domain below another's web host", files: files{"tenants/a.yaml": at("a", "a.b", web("pacs.c.d")), "tenants/b.yaml": at("b", "x.pacs.c.d")},
+			tenants: []string{"a"}, problems: []problem{{"tenants/b.yaml:6", "b", "spec.domain", conflict, "which is a host of tenant a"}},
+		},
+		{
+			name: "a domain below another's DICOM host", files: files{"tenants/a.yaml": at("a", "a.b", "ingress: {dicom: {host: dicom.c.d}}"), "tenants/b.yaml": at("b", "x.dicom.c.d")},
+			tenants: []string{"a"}, problems: []problem{{"tenants/b.yaml:6", "b", "spec.domain", conflict, "which is a host of tenant a"}},
+		},
+		{
+			name: "a class permits it below a host too", files: files{"tenants/a.yaml": at("a", "a.b", web("pacs.c.d")), "tenants/b.yaml": at("b", "x.pacs.c.d", "className: nests"), "tenants/classes/c.yaml": nests}, tenants: []string{"a", "b"},
 		},
 		{
 			name: "a domain above a host that is held", held: []v1alpha1.Tenant{held("b", "tenants/b.yaml", 1, webHost("x.a.b"))},
@@ -85,9 +97,8 @@ func TestDomains(t *testing.T) {
 			tenants: []string{"b"}, problems: []problem{{"tenants/a.yaml:6", "a", "spec.domain", conflict, "below it"}},
 		},
 		{
-			name: "a host becomes a domain above a younger one's host", held: []v1alpha1.Tenant{held("a", "tenants/a.yaml", 9, webHost("a.b")), held("b", "tenants/b.yaml", 1, webHost("x.a.b"))},
-			files:   files{"tenants/a.yaml": at("a", "a.b"), "tenants/b.yaml": simple("b", web("x.a.b"))},
-			tenants: []string{"b"}, problems: []problem{{"tenants/a.yaml:6", "a", "spec.domain", conflict, "below it"}},
+			name: "a host above another's, both from before, becomes a domain", held: []v1alpha1.Tenant{held("a", "tenants/a.yaml", 9, webHost("a.b")), held("b", "tenants/b.yaml", 1, webHost("x.a.b"))},
+			files: files{"tenants/a.yaml": at("a", "a.b"), "tenants/b.yaml": simple("b", web("x.a.b"))}, tenants: []string{"a", "b"},
 		},
 		{
 			name: "below a tenant made by hand", held: []v1alpha1.Tenant{held("hand", "", 1, domain("a.b"), byHand)},

@@ -194,7 +194,7 @@ func TestFacilityMayNotSet(t *testing.T) {
 			if top.path == "spec.postgres.chart" {
 				spec = append(spec, "  provider: Bitnami")
 			}
-			rules, _ := tenant.NewRules(&v1alpha1.TenantRepositorySpec{AllowedServiceAnnotations: []string{"example.com/scheme"}})
+			rules, _ := tenant.NewRules(&v1alpha1.TenantRepositorySpec{AllowedServiceAnnotations: []string{"example.com/scheme"}, CommonMetadataDomains: []v1alpha1.Hostname{"example.com"}})
 			f := files{"tenants/x.yaml": simple("x", "className: c"), "tenants/classes/c.yaml": class("c", spec...)}
 			r, err := tenant.Load(f.fs(), tenant.Options{Path: "tenants", Rules: rules})
 			g.Expect(err).NotTo(HaveOccurred())
@@ -293,7 +293,7 @@ func TestFacilityTricks(t *testing.T) {
 		{"the parent a list", simple("x", "ingress: [{service: {type: NodePort}}]"), []problem{
 			{"tenants/x.yaml:7", "x", "spec.ingress", invalid, "must be of type object"}, {"tenants/x.yaml:7", "x", "spec.ingress", reserved, "takes fields with it"}}},
 		{"the parent text", simple("x", "orthanc: 'image: evil'"), []problem{
-			{"tenants/x.yaml:7", "x", "spec.orthanc", invalid, "must be of type object"}, {"tenants/x.yaml:7", "x", "spec.orthanc", reserved, "(image)"}}},
+			{"tenants/x.yaml:7", "x", "spec.orthanc", invalid, "must be of type object"}, {"tenants/x.yaml:7", "x", "spec.orthanc", reserved, "(image, storage)"}}},
 		{"an empty list for the parent", simple("x", "certificates: []"), []problem{
 			{"tenants/x.yaml:7", "x", "spec.certificates", invalid, "must be of type object"}, {"tenants/x.yaml:7", "x", "spec.certificates", reserved, "(issuerRef)"}}},
 		{"a merge key", "x-quota: &q {quota: {hard: {pods: 1}}}\n" + simple("x", "<<: *q"), []problem{
@@ -317,6 +317,8 @@ func TestFacilityTricks(t *testing.T) {
 		{"annotations", strings.Replace(simple("x"), "name: x", "name: x\n  annotations: {a: b}", 1), []problem{{"tenants/x.yaml:5", "x", "metadata.annotations", reserved, ""}}},
 		{"finalizers", strings.Replace(simple("x"), "name: x", "name: x\n  finalizers: [a/b]", 1), []problem{{"tenants/x.yaml:5", "x", "metadata.finalizers", invalid, "unknown field"}}},
 		{"another namespace", strings.Replace(simple("x"), "name: x", "name: x\n  namespace: kube-system", 1), []problem{{"tenants/x.yaml:5", "x", "metadata.namespace", invalid, "must be flux-system"}}},
+		{"a device", simple("x", "orthanc: {resources: {limits: {nvidia.com/gpu: 8}}}"), []problem{{"tenants/x.yaml:7", "x", "spec.orthanc.resources.limits[nvidia.com/gpu]", invalid, "a facility's own file may ask for cpu, memory, ephemeral-storage"}}},
+		{"huge pages of the database", simple("x", "postgres: {resources: {requests: {hugepages-1Gi: 4Gi}}}"), []problem{{"tenants/x.yaml:7", "x", "spec.postgres.resources.requests[hugepages-1Gi]", invalid, "allow spec.postgres.resources in spec.facilityFields.allow"}}},
 		{"several", simple("x", "suspend: true", "deletionPolicy: Delete", "orthanc:", "  image: evil/orthanc:1"), []problem{
 			{"tenants/x.yaml:8", "x", "spec.deletionPolicy", reserved, ""}, {"tenants/x.yaml:10", "x", "spec.orthanc.image", reserved, ""}}},
 		{"with CRLF", strings.ReplaceAll(simple("x", "deletionPolicy: Delete"), "\n", "\r\n"), []problem{{"tenants/x.yaml:7", "x", "spec.deletionPolicy", reserved, ""}}},

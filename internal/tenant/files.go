@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/digihunch/korthweb/api/v1alpha1"
 )
 
 const (
@@ -91,7 +93,7 @@ func (l *loader) list(root string) ([]string, error) {
 			l.unread(name, "is not a regular file (a submodule, perhaps), which is not followed: put the files themselves here")
 			return nil
 		case !isYAML(name) && isYAML(strings.ToLower(strings.TrimSpace(name))):
-			l.malformed(name, 0, "is not read: its name must end in .yaml or .yml")
+			l.malformed(name, 1, "is not read: its name must end in .yaml or .yml")
 			return nil
 		case !isYAML(name):
 			return nil
@@ -118,7 +120,8 @@ func isYAML(name string) bool {
 func (l *loader) read(name string) []document {
 	data, err := l.content(name)
 	if err != nil {
-		l.unread(name, err.Error())
+		l.report(name, 1, "", "", v1alpha1.MalformedFileReason, err.Error())
+		l.problems[len(l.problems)-1].unread = true
 		return nil
 	}
 	l.noteMentions(name, data)

@@ -134,7 +134,7 @@ func checkEndpoint(endpoint v1alpha1.EndpointURL, at *field.Path) field.ErrorLis
 // canonicalHost returns one spelling of a host for all of its spellings.
 func canonicalHost(host string) string {
 	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().String()
+		return addresses.Canonical(ip).String()
 	}
 	return strings.ToLower(host)
 }

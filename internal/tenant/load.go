@@ -128,8 +128,8 @@ type loader struct {
 //
 // Files are those named *.yaml or *.yml, in directories below too; names that begin with a dot are
 // left out. A file outside of the class path defines the one tenant that it is named after. Those below the class path
-// hold documents of kind TenantClass, as many as you like. kustomize's own kind Kustomization is passed over, so that a
-// directory may also be built with kustomize; any other kind is a problem.
+// hold documents of kind TenantClass, as many as you like. kustomize's own kind Kustomization is passed over in a
+// kustomization.yaml, so that a directory may also be built with kustomize; any other kind is a problem.
 func Load(fsys fs.FS, opts Options) (*Result, error) {
 	l := &loader{fsys: fsys, opts: opts, root: path.Clean(opts.Path), classes: map[string]*class{},
 		mentions: map[string]map[string]bool{}, existing: map[string]bool{}, nameless: map[string]bool{}}
@@ -220,7 +220,8 @@ func (l *loader) kind(doc *document) string {
 	if apiVersion == v1alpha1.GroupVersion.String() && ours {
 		return l.inPlace(doc, kind)
 	}
-	if group == "kustomize.config.k8s.io" && kind == "Kustomization" {
+	kustomization := group == "kustomize.config.k8s.io" && kind == "Kustomization"
+	if kustomization && stem(doc.file) == "kustomization" {
 		return ""
 	}
 	name, at, message := "", "kind", ""
@@ -235,6 +236,8 @@ func (l *loader) kind(doc *document) string {
 	case ours && group == v1alpha1.GroupVersion.Group:
 		at = "apiVersion"
 		message = fmt.Sprintf("found apiVersion %s, expected %s", abbreviate(apiVersion), v1alpha1.GroupVersion)
+	case kustomization:
+		message = "kustomize's own kind is passed over only in files named kustomization.yaml or kustomization.yml: move it to one, or remove it"
 	default:
 		message = fmt.Sprintf("another kind in the path: found %s of %s, expected only %s and %s of %s: move it out of %s",
 			abbreviate(kind), abbreviate(apiVersion), v1alpha1.TenantKind, v1alpha1.TenantClassKind, v1alpha1.GroupVersion, path.Clean(l.opts.Path))

@@ -68,6 +68,7 @@ func everyField(t testing.TB) *tenant.Rules {
 	rules, errs := tenant.NewRules(&v1alpha1.TenantRepositorySpec{
 		FacilityFields:            v1alpha1.FacilityFields{Allow: []string{"spec", "metadata"}},
 		AllowedServiceAnnotations: []string{"example.com/scheme"},
+		CommonMetadataDomains:     []v1alpha1.Hostname{"example.com"},
 	})
 	if len(errs) > 0 {
 		t.Fatal(errs)
@@ -133,6 +134,10 @@ func TestLoadFiles(t *testing.T) {
 		{name: "JSON", files: files{"tenants/good.yaml": `{"apiVersion":"korthweb.digihunch.com/v1alpha1","kind":"Tenant","metadata":{"name":"good"},"spec":{"domain":"a.b"}}`}, tenants: []string{"good"}},
 		{name: "kustomize's own kind", files: files{"tenants/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n", "tenants/good.yaml": good}, tenants: []string{"good"}},
 		{
+			name: "kustomize's own kind beside a tenant", files: files{"tenants/good.yaml": good + "---\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"},
+			tenants: []string{"good"}, problems: []problem{{"tenants/good.yaml:9", "", "kind", invalid, "passed over only in files named kustomization.yaml"}},
+		},
+		{
 			name: "broken YAML takes all of its file", files: files{"tenants/x.yaml": simple("x") + "---\n" + head + "metadata: {name: y\n", "tenants/good.yaml": good},
 			tenants: []string{"good"}, problems: []problem{{"tenants/x.yaml:10", "", "", malformed, "is not YAML: "}},
 		},
@@ -191,6 +196,18 @@ func TestLoadFiles(t *testing.T) {
 		{
 			name: "text that YAML takes for a boolean", files: files{"tenants/x.yaml": simple("x", "displayName: no")},
 			problems: []problem{{"tenants/x.yaml:7", "x", "spec.displayName", invalid, "YAML reads no as a boolean: quote it"}},
+		},
+		{
+			name: "text that people cannot see", files: files{
+				"tenants/a.yaml": simple("a", `displayName: "Klinik\u202e"`), "tenants/b.yaml": simple("b", `displayName: "Kli\u200bnik"`), "tenants/c.yaml": simple("c", `displayName: "Klinik\u009b1m"`),
+				"tenants/d.yaml": simple("d", `displayName: "\ufeffKlinik"`), "tenants/e.yaml": simple("e", `displayName: "Klinik\u2028x"`), "tenants/f.yaml": simple("f", `displayName: "Klinik\ue000"`),
+				"tenants/good.yaml": simple("good", `displayName: "Klinikum Süd – 放射線科 \"Ost\" (10 €) हृदय"`),
+			},
+			tenants: []string{"good"}, problems: []problem{
+				{"tenants/a.yaml:7", "a", "spec.displayName", invalid, "that people can see"}, {"tenants/b.yaml:7", "b", "spec.displayName", invalid, "that people can see"},
+				{"tenants/c.yaml:7", "c", "spec.displayName", invalid, "that people can see"}, {"tenants/d.yaml:7", "d", "spec.displayName", invalid, "that people can see"},
+				{"tenants/e.yaml:7", "e", "spec.displayName", invalid, "that people can see"}, {"tenants/f.yaml:7", "f", "spec.displayName", invalid, "that people can see"},
+			},
 		},
 		{
 			name: "anchor, alias and merge key", files: files{"tenants/x.yaml": simple("x", "orthanc: {storage: &s {size: 5Gi}}", "postgres: {storage: {<<: *s, className: fast}}")},

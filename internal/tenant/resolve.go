@@ -38,6 +38,7 @@ func (l *loader) resolve(doc *document) *candidate {
 	if config := doc.root.get("spec").get("orthanc").get("config"); config != nil && !l.opts.Rules.opensConfig {
 		errs = append(errs, FacilityConfig(config.value(), field.NewPath("spec", "orthanc", "config"))...)
 	}
+	errs = append(errs, l.opts.Rules.checkFacilityResources(doc.root.get("spec"), l.classPath)...)
 	if err != nil {
 		errs = append(errs, err)
 	}

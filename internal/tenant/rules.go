@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -59,7 +61,10 @@ type Rules struct {
 	reserve            []string // what the platform reserves beside the API
 	domains            []string // "" for any
 	serviceAnnotations map[string]bool
-	opensConfig        bool // to all options of Orthanc that a class may set
+	metadataDomains    []string // of the keys of spec.commonMetadata
+	commonMetadata     kustomizev1.CommonMetadata
+	opensConfig        bool     // to all options of Orthanc that a class may set
+	opened             []string // what the platform allows to facilities
 }
 
 // defaultRules are those of a TenantRepository that says nothing.
@@ -78,6 +83,13 @@ func NewRules(spec *v1alpha1.TenantRepositorySpec) (*Rules, field.ErrorList) {
 		reserve:            spec.FacilityFields.Reserve,
 		serviceAnnotations: map[string]bool{},
 		opensConfig:        slices.Contains(spec.FacilityFields.Allow, configField),
+		opened:             spec.FacilityFields.Allow,
+	}
+	if spec.CommonMetadata != nil {
+		r.commonMetadata = *spec.CommonMetadata
+	}
+	for _, domain := range spec.CommonMetadataDomains {
+		r.metadataDomains = append(r.metadataDomains, string(domain))
 	}
 	for _, domain := range spec.Domains {
 		r.domains = append(r.domains, strings.ToLower(strings.TrimSuffix(string(domain), ".")))
@@ -162,8 +174,8 @@ func likePath(fields *access, like string) string {
 	return ": write a path such as spec.quota or metadata.labels, without indices"
 }
 
-// checkRules judges a complete tenant by what no facility and no class decides: its domain and hosts, and the annotations
-// of its gateway's Service.
+// checkRules judges a complete tenant by what no facility and no class decides: its domain and hosts, the annotations
+// of its gateway's Service, and the domains of the keys that are put on every object.
 func (r *Rules) checkRules(t *v1alpha1.Tenant) field.ErrorList {
 	spec := field.NewPath("spec")
 	ingress := spec.Child("ingress")
@@ -179,6 +191,55 @@ func (r *Rules) checkRules(t *v1alpha1.Tenant) field.ErrorList {
 			errs = append(errs, field.Forbidden(ingress.Child("service", "annotations").Key(key),
 				"is not among the annotations that a gateway's Service may have: remove it, or ask the platform to list it in "+
 					"spec.allowedServiceAnnotations of the TenantRepository"))
+		}
+	}
+	if m := t.Spec.CommonMetadata; m != nil {
+		at := spec.Child("commonMetadata")
+		errs = append(errs, r.checkMetadata(at.Child("labels"), m.Labels, r.commonMetadata.Labels)...)
+		errs = append(errs, r.checkMetadata(at.Child("annotations"), m.Annotations, r.commonMetadata.Annotations)...)
+	}
+	return errs
+}
+
+// checkMetadata judges keys that are put on every object. given are those that the TenantRepository itself puts there.
+func (r *Rules) checkMetadata(at *field.Path, keys, given map[string]string) field.ErrorList {
+	var errs field.ErrorList
+	for _, key := range sortedKeys(keys) {
+		domain, _, found := strings.Cut(key, "/")
+		value, ours := given[key]
+		if !found || ours && value == keys[key] || slices.Contains(harmlessKeys, key) || isIn(domain, r.metadataDomains) {
+			continue
+		}
+		errs = append(errs, field.Forbidden(at.Key(key), "is in a domain that may not be on every object: use a key without a domain, or ask the platform to list "+
+			abbreviate(domain)+" in spec.commonMetadataDomains of the TenantRepository"))
+	}
+	return errs
+}
+
+// facilityResources are what a facility's own file may ask for: a device or a huge page is one of few that the cluster's
+// machines have.
+var facilityResources = []string{string(corev1.ResourceCPU), string(corev1.ResourceMemory), string(corev1.ResourceEphemeralStorage)}
+
+// checkFacilityResources judges the resources that a facility's own file asks for.
+func (r *Rules) checkFacilityResources(spec *node, classPath string) field.ErrorList {
+	var errs field.ErrorList
+	for _, group := range []string{"orthanc", "postgres"} {
+		path := "spec." + group + ".resources"
+		if slices.ContainsFunc(r.opened, func(allowed string) bool { return strings.HasPrefix(path+".", allowed+".") }) {
+			continue
+		}
+		for _, list := range []string{"requests", "limits"} {
+			names := spec.get(group).get("resources").get(list)
+			if names == nil {
+				continue
+			}
+			for _, e := range names.entries {
+				if !slices.Contains(facilityResources, e.key) {
+					errs = append(errs, field.Forbidden(field.NewPath(path, list).Key(e.key), fmt.Sprintf(
+						"is for the platform to set, and a facility's own file may ask for %s: remove it here, move it to a class below %s, or ask the platform to allow %s in spec.facilityFields.allow of the TenantRepository",
+						strings.Join(facilityResources, ", "), classPath, path)))
+				}
+			}
 		}
 	}
 	return errs

@@ -40,6 +40,9 @@ func TestSchedulesRest(t *testing.T) {
 		"a volume of nothing":            {"orthanc: {storage: {size: 0}}", "spec.orthanc.storage.size", "above zero"},
 		"more pods than nodes":           {"orthanc: {replicas: 51}", "spec.orthanc.replicas", "50"},
 		"more processors than there are": {"orthanc: {resources: {requests: {cpu: 1000000}}}", "spec.orthanc.resources.requests[cpu]", "at most 128"},
+		"no processor":                   {"orthanc: {resources: {requests: {cpu: 0}}}", "spec.orthanc.resources.requests[cpu]", "above zero"},
+		"no processor at most":           {"postgres: {resources: {limits: {cpu: 0}}}", "spec.postgres.resources.limits[cpu]", "above zero"},
+		"memory for nothing":             {"orthanc: {resources: {limits: {memory: 63Mi}}}", "spec.orthanc.resources.limits[memory]", "at least 64Mi"},
 		"more memory than there is":      {"postgres: {resources: {requests: {memory: 1Ei}}}", "spec.postgres.resources.requests[memory]", "at most 1Ti"},
 	} {
 		t.Run(name, func(t *testing.T) {

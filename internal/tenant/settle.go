@@ -271,7 +271,11 @@ func (s *contest) describe(t, holder *v1alpha1.Tenant, mine, theirs int, field s
 	case slices.Contains(s.below[mine], theirs):
 		return fmt.Sprintf("%s %s has %s of tenant %s below it: choose another", thing.kind, thing.value, other.value, name)
 	case thing.kind == hostClaim:
-		return fmt.Sprintf("host %s is below %s, which is the domain of tenant %s: choose another, or ask the platform for a class with allowNestedDomains", thing.value, other.value, name)
+		what := "a host"
+		if other.value == canonicalName(holder.Spec.Domain) {
+			what = "the domain"
+		}
+		return fmt.Sprintf("host %s is below %s, which is %s of tenant %s: choose another, or ask the platform for a class with allowNestedDomains", thing.value, other.value, what, name)
 	default:
 		return fmt.Sprintf("%s %s is below %s, which is held by tenant %s: choose another", thing.kind, thing.value, other.value, name)
 	}

@@ -25,17 +25,19 @@ import (
 // reservedFields are values that would be fine in a class, by the field that a facility's own file may not set. Each
 // is one or more lines below spec, in the order of the file.
 var reservedFields = map[string][]string{
-	"spec.certificates.issuerRef": {"certificates:", "  issuerRef: {name: authors}"},
-	"spec.commonMetadata":         {"commonMetadata: {labels: {region: north}}"},
-	"spec.deletionPolicy":         {"deletionPolicy: Delete"},
-	"spec.dependsOn":              {"dependsOn: [{name: authors-one-dependency}]"},
-	"spec.ingress.chart":          {"ingress:", "  chart: {version: 9.9.9}"},
-	"spec.ingress.service":        {"ingress:", "  service: {type: ClusterIP}"},
-	"spec.namespace":              {"namespace: authors-elsewhere"},
-	"spec.orthanc.image":          {"orthanc:", "  image: orthancteam/orthanc:26.8.0"},
-	"spec.patches":                {"patches:", "- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb, labels: {note: patched}}}'"},
-	"spec.postgres.chart":         {"postgres:", "  chart: null"},
-	"spec.quota":                  {"quota: {hard: {configmaps: 100}}"},
+	"spec.certificates.issuerRef":     {"certificates:", "  issuerRef: {name: authors}"},
+	"spec.commonMetadata":             {"commonMetadata: {labels: {region: north}}"},
+	"spec.deletionPolicy":             {"deletionPolicy: Delete"},
+	"spec.dependsOn":                  {"dependsOn: [{name: authors-one-dependency}]"},
+	"spec.ingress.chart":              {"ingress:", "  chart: {version: 9.9.9}"},
+	"spec.ingress.service":            {"ingress:", "  service: {type: ClusterIP}"},
+	"spec.namespace":                  {"namespace: authors-elsewhere"},
+	"spec.orthanc.image":              {"orthanc:", "  image: orthancteam/orthanc:26.8.0"},
+	"spec.orthanc.storage.className":  {"orthanc:", "  storage:", "    className: fast"},
+	"spec.postgres.storage.className": {"postgres:", "  storage:", "    className: fast"},
+	"spec.patches":                    {"patches:", "- patch: '{apiVersion: v1, kind: Service, metadata: {name: orthweb, labels: {note: patched}}}'"},
+	"spec.postgres.chart":             {"postgres:", "  chart: null"},
+	"spec.quota":                      {"quota: {hard: {configmaps: 100}}"},
 }
 
 // reserved lists the paths of the fields of a type that are marked as reserved, and of fields without a mark: the
@@ -188,6 +190,7 @@ spec:
 		switch field {
 		case "spec.ingress.chart", "spec.ingress.service", "spec.orthanc.image": // above
 		case "spec.namespace", "spec.postgres.chart": // a tenant's own; nothing installs that chart here
+		case "spec.orthanc.storage.className", "spec.postgres.storage.className": // there is no such class here
 		default:
 			class += indentLines(lines)
 		}
