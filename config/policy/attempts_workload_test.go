@@ -25,6 +25,7 @@ var identityAttempts = []attempt{
 	{name: "by a chart", user: helmApplier, object: "ReplicaSet", denied: "replicasets: a tenant's applier makes workloads"},
 	{name: "another's pods behind its Service", object: "EndpointSlice", denied: "endpointslices: a tenant's applier"},
 	{name: "another's pods behind its Service", user: helmApplier, object: "Endpoints", denied: "endpoints: a tenant's applier"},
+	{name: "what pods are made of", object: "ControllerRevision", denied: "controllerrevisions: a tenant's applier"},
 	{name: "by a chart", user: helmApplier, object: "DaemonSet", denied: "daemonsets: a tenant's applier"},
 }
 
@@ -62,7 +63,7 @@ var templateAttempts = ofEveryWorkload([]attempt{
 	{name: "volumes by the injector", change: `metadata: {annotations: {sidecar.istio.io/userVolume: '{}'}}`, denied: "spec.template.metadata.annotations"},
 	{name: "nobody knows what", change: `metadata: {annotations: {example.org/new: x}}`, denied: "spec.template.metadata.annotations"},
 	{name: "annotations of bundles and charts", change: `metadata: {annotations: {korthweb.digihunch.com/config-digest: x, proxy.istio.io/config: '{}', inject.istio.io/templates: gateway,
-		prometheus.io/scrape: "true", checksum/config: x, kubectl.kubernetes.io/restartedAt: "2026-11-24T12:00:00Z"}}`},
+		sidecar.istio.io/proxyCPU: 100m, sidecar.istio.io/logLevel: debug, prometheus.io/scrape: "true", checksum/config: x, kubectl.kubernetes.io/restartedAt: "2026-11-24T12:00:00Z"}}`},
 	{name: "another's gateway", change: `metadata: {labels: {istio: mhr-orthweb}}`, denied: "spec.template.metadata.labels.istio: expected the namespace's name"},
 	{name: "Istio's gateway", change: `metadata: {labels: {istio: ingressgateway}}`, denied: "spec.template.metadata.labels.istio"},
 	{name: "own gateway", change: `metadata: {labels: {istio: bhs-orthweb}}`},

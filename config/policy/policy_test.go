@@ -62,11 +62,17 @@ func TestPolicies(t *testing.T) {
 		g.Expect(admin.Create(ctx, ns)).To(Succeed())
 		g.Expect(admin.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "default"}})).To(Succeed())
 	}
+	predate(ctx, g, admin)
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "users"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 	}
-	for _, user := range []string{applier, helmApplier, ownAccount, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person} {
+	for _, user := range []string{applier, helmApplier, ownAccount, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person,
+		"system:serviceaccount:kube-system:deployment-controller", "system:serviceaccount:kube-system:replicaset-controller",
+		"system:serviceaccount:kube-system:statefulset-controller", "system:serviceaccount:kube-system:cronjob-controller",
+		"system:serviceaccount:kube-system:job-controller", "system:serviceaccount:kube-system:daemon-set-controller",
+		"system:serviceaccount:kube-system:replication-controller",
+		"system:serviceaccount:kube-system:generic-garbage-collector", "system:kube-controller-manager"} {
 		binding.Subjects = append(binding.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user})
 	}
 	g.Expect(admin.Create(ctx, binding)).To(Succeed())
@@ -93,6 +99,8 @@ func TestPolicies(t *testing.T) {
 	t.Run("Korthweb's objects", func(t *testing.T) { tryAll(t, s.RESTConfig(), objectAttempts) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, s.RESTConfig()) })
 	t.Run("what stands may stay", func(t *testing.T) { testWhatStandsMayStay(t, s.RESTConfig()) })
+	t.Run("what predates the rules", func(t *testing.T) { testWhatPredatesTheRules(t, s.RESTConfig()) })
+	t.Run("open places", func(t *testing.T) { testOpenPlaces(t, s.RESTConfig()) })
 }
 
 func testAppliers(t *testing.T, config *rest.Config) {

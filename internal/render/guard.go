@@ -25,54 +25,44 @@ import (
 
 // change is a difference between an object before and after patches.
 type change struct {
-	// path of the field; [] is an item of a list and [+] one that was not there.
-	path []string
-	// names of the items on the path.
-	names []string
+	// place is where, as guard_fields.go has it: [] is an item of a list and [+] one that was not there.
+	place string
+	// parent is the place of what it is a field or an item of.
+	parent string
+	// path is place for people, with the names of items: spec.template.spec.containers[orthanc].image.
+	path string
+	// item is the name of the innermost item.
+	item string
+	// foreign is a field on the path that is not plain, or reaches another namespace.
+	foreign string
 	// before and after are nil where there is nothing.
 	before, after any
 }
-
-// String is the path for people: spec.template.spec.containers[orthanc].image.
-func (c change) String() string {
-	path, names := "", c.names
-	for _, segment := range c.path {
-		if isItem(segment) {
-			path, names = path+"["+names[0]+"]", names[1:]
-		} else {
-			path += "." + segment
-		}
-	}
-	return strings.TrimPrefix(path, ".")
-}
-
-func isItem(segment string) bool { return segment == "[]" || segment == "[+]" }
 
 // leaves calls f with what is changed, as deep down as it can be told.
 func (c change) leaves(f func(change) error) error {
 	if reflect.DeepEqual(c.before, c.after) {
 		return nil
 	}
-	was, isMap := asMap(c.before)
-	now, isMapNow := asMap(c.after)
-	list := false
-	if !isMap || !isMapNow {
-		was, isMap = itemsByName(c.before)
-		now, isMapNow = itemsByName(c.after)
-		list = true
-	}
-	if !isMap || !isMapNow || len(was)+len(now) == 0 {
+	was, isParted := parts(c.before)
+	now, isPartedNow := parts(c.after)
+	if !isParted || !isPartedNow || len(was)+len(now) == 0 {
 		return f(c)
 	}
-	names := maps.Clone(was)
-	maps.Copy(names, now)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		below := change{path: append(slices.Clip(c.path), name), names: c.names, before: was[name], after: now[name]}
-		if list {
-			below.path[len(c.path)], below.names = "[]", append(slices.Clip(c.names), name)
-			if _, ok := was[name]; !ok {
-				below.path[len(c.path)] = "[+]"
+	all := maps.Clone(was)
+	maps.Copy(all, now)
+	for _, part := range slices.Sorted(maps.Keys(all)) {
+		below := change{
+			place: strings.TrimPrefix(c.place+part, "."), parent: c.place, path: strings.TrimPrefix(c.path+part, "."),
+			item: c.item, foreign: c.foreign, before: was[part], after: now[part],
+		}
+		if field, isField := strings.CutPrefix(part, "."); !isField {
+			below.place, below.item = c.place+"[]", part[1:len(part)-1]
+			if _, ok := was[part]; !ok {
+				below.place = c.place + "[+]"
 			}
+		} else if !plainName.MatchString(field) || strings.Contains(strings.ToLower(field), "namespace") {
+			below.foreign = field
 		}
 		if err := below.leaves(f); err != nil {
 			return err
@@ -81,41 +71,41 @@ func (c change) leaves(f func(change) error) error {
 	return nil
 }
 
-// asMap returns a map, which nothing is too, without entries.
-func asMap(value any) (map[string]any, bool) {
-	m, ok := value.(map[string]any)
-	if m == nil {
-		m = map[string]any{}
-	}
-	return m, ok || value == nil
-}
-
-// itemsByName returns the items of a list by their name: the path of a mount, the name of a container, variable or
-// volume; or by their number where they have none, or not one each. Nothing is a list too, without items.
-func itemsByName(value any) (map[string]any, bool) {
-	list, ok := value.([]any)
-	byName, byNumber := make(map[string]any, len(list)), make(map[string]any, len(list))
-	for i, item := range list {
-		byNumber[strconv.Itoa(i)] = item
-		m, _ := item.(map[string]any)
-		for _, field := range []string{"mountPath", "name"} {
-			if name, _ := m[field].(string); name != "" {
-				byName[name] = item
-				break
+// parts returns the fields of a map, as .field, or the items of a list, as [name]: by the path of a mount or the name of
+// a container, variable or volume, or by number where they have none, or not one each. Nothing has no parts.
+func parts(value any) (all map[string]any, ok bool) {
+	all = map[string]any{}
+	switch value := value.(type) {
+	case nil:
+	case map[string]any:
+		for field, below := range value {
+			all["."+field] = below
+		}
+	case []any:
+		named := map[string]any{}
+		for i, item := range value {
+			all["["+strconv.Itoa(i)+"]"] = item
+			fields, _ := item.(map[string]any)
+			for _, field := range []string{"mountPath", "name"} {
+				if name, _ := fields[field].(string); name != "" {
+					named["["+name+"]"] = item
+					break
+				}
 			}
 		}
+		if len(named) == len(value) {
+			return named, true
+		}
+	default:
+		return nil, false
 	}
-	if len(byName) < len(list) {
-		return byNumber, ok || value == nil
-	}
-	return byName, ok || value == nil
+	return all, true
 }
 
-// isIn tells whether the change is at or below one of some places, such as spec.template.spec.containers[].image.
+// isIn tells whether the change is at or below one of some places.
 func (c change) isIn(places ...string) bool {
-	path := strings.ReplaceAll(strings.Join(c.path, "."), ".[", "[")
 	return slices.ContainsFunc(places, func(place string) bool {
-		rest, ok := strings.CutPrefix(path, place)
+		rest, ok := strings.CutPrefix(c.place, place)
 		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 	})
 }
@@ -133,70 +123,49 @@ func checkKind(o *Object) error {
 }
 
 // checkChange returns an error that names the first thing that patches may not do to an object.
-func checkChange(kind string, before, after map[string]any) error {
-	if err := (change{before: before, after: after}).leaves(func(c change) error { return c.check(kind) }); err != nil {
+func checkChange(o *Object, before, after map[string]any) error {
+	if err := (change{before: before, after: after}).leaves(func(c change) error { return c.check(o) }); err != nil {
 		return err
 	}
-	if kind == "Deployment" {
+	if o.Kind == "Deployment" {
 		return checkRestricted(after)
 	}
 	return nil
 }
 
 // check judges one change.
-func (c change) check(kind string) error {
-	for place, instead := range insteadOf[kind] {
+func (c change) check(o *Object) error {
+	for place, instead := range insteadOf[o.Kind] {
 		if c.isIn(place) {
-			return fmt.Errorf("%s: a patch may not change this: use %s", c, instead)
+			return fmt.Errorf("%s: a patch may not change this: use %s", c.path, instead)
 		}
 	}
-	for _, segment := range c.path {
-		if !isItem(segment) && !plainName.MatchString(segment) || strings.Contains(strings.ToLower(segment), "namespace") {
-			return fmt.Errorf("%s: a patch may not change this: %q names or reaches something else", c, segment)
-		}
-	}
-	if !c.isIn(openTo[kind]...) && !c.isOpenKey(kind) {
-		return fmt.Errorf("%s: a patch may not change this: docs/spec/v1alpha1/tenants.md lists under Patches what it may change in kind %s", c, kind)
-	}
-	value, isText := c.after.(string)
-	switch name := c.lastName(); {
-	case value == caSecret:
-		return fmt.Errorf("%s: a patch may not name %s, the key of the tenant's CA", c, caSecret)
-	case isText && kind == "HelmRelease" && !plainValue.MatchString(value):
+	text, isText := c.after.(string)
+	switch {
+	case c.foreign != "":
+		return fmt.Errorf("%s: a patch may not change this: %q names or reaches something else", c.path, c.foreign)
+	case !c.isIn(openTo[o.Kind]...) && !c.isIn(openTo[o.Kind+"/"+o.Name]...) && !c.isNewKey():
+		return fmt.Errorf("%s: a patch may not change this: docs/spec/v1alpha1/tenants.md lists under Patches what it may change in kind %s", c.path, o.Kind)
+	case !isText && c.after != nil && keyed.MatchString(c.parent):
+		return fmt.Errorf("%s: a label or annotation is text: write the value in quotes", c.path)
+	case text == caSecret:
+		return fmt.Errorf("%s: a patch may not name %s, the key of the tenant's CA", c.path, caSecret)
+	case isText && o.Kind == "HelmRelease" && !plainValue.MatchString(text):
 		return fmt.Errorf("%s: a value of a chart is letters, digits and ._/:@=+%%- in a patch, on one line and without spaces: "+
-			"charts print some as they are, and run some as templates", c)
-	case c.isIn("spec.template.spec.containers[].env[+]") && !slices.Contains(openVariables, name):
+			"charts print some as they are, and run some as templates", c.path)
+	case c.isIn("spec.template.spec.containers[].env[+]") && !slices.Contains(openVariables, c.item):
 		return fmt.Errorf("%s: a patch may add the variables %s: Orthanc's options go into spec.orthanc.config, plugins into spec.orthanc.plugins",
-			c, strings.Join(openVariables, ", "))
-	case c.isIn("spec.template.spec.containers[].volumeMounts[+]") && !openMounts.MatchString(name):
-		return fmt.Errorf("%s: a patch may mount below /mnt, /srv, /etc/ssl/certs and /usr/local/share/ca-certificates", c)
+			c.path, strings.Join(openVariables, ", "))
+	case c.isIn("spec.template.spec.containers[].volumeMounts[+]") && !openMounts.MatchString(c.item):
+		return fmt.Errorf("%s: a patch may mount below /mnt, /srv, /etc/ssl/certs and /usr/local/share/ca-certificates", c.path)
 	}
 	return nil
 }
 
-// lastName is the name of the innermost item on the path.
-func (c change) lastName() string {
-	if len(c.names) == 0 {
-		return ""
-	}
-	return c.names[len(c.names)-1]
-}
-
-// isOpenKey tells whether the change is of a label or annotation that is open: one that is listed, or one without a
-// prefix that the object does not have, which by Kubernetes' own rule is private to its user and instructs nobody.
-func (c change) isOpenKey(kind string) bool {
-	if len(c.path) < 2 {
-		return false
-	}
-	if _, isText := c.after.(string); !isText && c.after != nil {
-		return false
-	}
-	at, key := c.path[:len(c.path)-1], c.path[len(c.path)-1]
-	place := strings.Join(at, ".")
-	if slices.Contains(openKeys[kind][place], key) {
-		return true
-	}
-	return (place == "metadata.labels" || place == "metadata.annotations") && c.before == nil && !strings.Contains(key, "/")
+// isNewKey tells whether the change is a label or annotation that the object does not have, without a prefix: by
+// Kubernetes' own rule it is private to its user and instructs nobody.
+func (c change) isNewKey() bool {
+	return (c.parent == "metadata.labels" || c.parent == "metadata.annotations") && c.before == nil && !strings.Contains(c.place, "/")
 }
 
 var podSecurity = sync.OnceValues(func() (policy.Evaluator, error) { return policy.NewEvaluator(policy.DefaultChecks(), nil) })

@@ -7,25 +7,18 @@ import (
 	"slices"
 )
 
-// placement is how the pods of a chart, or of a part of it, are sized, placed and pulled.
-func placement(at string) []string {
-	var places []string
-	for _, value := range []string{
-		"affinity", "autoscaling", "image", "imagePullPolicy", "imagePullSecrets", "nodeSelector", "podDisruptionBudget",
-		"priorityClassName", "replicaCount", "resources", "terminationGracePeriodSeconds", "tolerations",
-		"topologySpreadConstraints", "updateStrategy",
-	} {
-		places = append(places, at+value)
-	}
-	return places
-}
-
-// openTo are the kinds that patches may touch, and the places that they may change there, beside openKeys. Not listed is
+// openTo are the kinds that patches may touch, and the places that they may change there, beside labels and annotations
+// without a prefix. A chart has its own, by the kind and the release's name: those that its schema knows. Not listed is
 // what decides whom an object belongs to, what it reaches, what it keeps, and who is let in: identities, selectors,
-// volumes, policies, TLS and authentication. [] is an item that is there, [+] one that a patch adds.
+// volumes, policies, TLS and authentication. [] is an item that is there, [+] one that a patch adds. Whatever is listed
+// must pass admission, which a test of config/policy tries.
 var openTo = map[string][]string{
 	"Deployment": {
 		"spec.minReadySeconds", "spec.progressDeadlineSeconds", "spec.revisionHistoryLimit",
+		"spec.template.metadata.annotations.sidecar.istio.io/proxyCPU", "spec.template.metadata.annotations.sidecar.istio.io/proxyCPULimit",
+		"spec.template.metadata.annotations.sidecar.istio.io/proxyMemory", "spec.template.metadata.annotations.sidecar.istio.io/proxyMemoryLimit",
+		"spec.template.metadata.annotations.sidecar.istio.io/logLevel", "spec.template.metadata.annotations.sidecar.istio.io/componentLogLevel",
+		"spec.template.metadata.labels.azure.workload.identity/use",
 		"spec.template.spec.affinity", "spec.template.spec.imagePullSecrets", "spec.template.spec.nodeSelector",
 		"spec.template.spec.priorityClassName", "spec.template.spec.terminationGracePeriodSeconds",
 		"spec.template.spec.securityContext.fsGroup", "spec.template.spec.securityContext.fsGroupChangePolicy",
@@ -51,16 +44,31 @@ var openTo = map[string][]string{
 		"spec.externalTrafficPolicy", "spec.internalTrafficPolicy", "spec.ipFamilies", "spec.ipFamilyPolicy",
 		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "spec.trafficDistribution",
 	},
-	"ServiceAccount": {"imagePullSecrets"},
-	"HelmRelease": append(slices.Concat(placement("spec.values."), placement("spec.values.deployment."),
-		placement("spec.values.postgresql."), placement("spec.values.pgpool.")),
-		"spec.interval", "spec.timeout", "spec.maxHistory",
-		"spec.values.accessLog", "spec.values.log", "spec.values.deployment.minReadySeconds", "spec.values.deployment.replicas",
+	"ServiceAccount": {
+		"imagePullSecrets",
+		"metadata.annotations.eks.amazonaws.com/role-arn", "metadata.annotations.iam.gke.io/gcp-service-account",
+		"metadata.annotations.azure.workload.identity/client-id", "metadata.annotations.azure.workload.identity/tenant-id",
+	},
+	"HelmRelease":               {"spec.interval", "spec.timeout", "spec.maxHistory"},
+	"HelmRelease/istio-ingress": istioGateway,
+	"HelmRelease/istio-egress":  istioGateway,
+	"HelmRelease/traefik": {
+		"spec.values.accessLog", "spec.values.affinity", "spec.values.autoscaling", "spec.values.deployment.imagePullSecrets",
+		"spec.values.deployment.minReadySeconds", "spec.values.deployment.replicas", "spec.values.deployment.terminationGracePeriodSeconds",
+		"spec.values.image", "spec.values.log", "spec.values.nodeSelector", "spec.values.podDisruptionBudget", "spec.values.priorityClassName",
+		"spec.values.resources", "spec.values.tolerations", "spec.values.topologySpreadConstraints", "spec.values.updateStrategy",
+	},
+	"HelmRelease/postgres": {
 		"spec.values.global.imagePullSecrets", "spec.values.global.imageRegistry", "spec.values.global.security.allowInsecureImages",
 		"spec.values.metrics.image", "spec.values.metrics.resources", "spec.values.volumePermissions.image",
-		"spec.values.service.externalTrafficPolicy", "spec.values.service.ipFamilies", "spec.values.service.ipFamilyPolicy",
-		"spec.values.service.loadBalancerSourceRanges",
-	),
+		"spec.values.postgresql.affinity", "spec.values.postgresql.image", "spec.values.postgresql.nodeSelector",
+		"spec.values.postgresql.priorityClassName", "spec.values.postgresql.terminationGracePeriodSeconds",
+		"spec.values.postgresql.tolerations", "spec.values.postgresql.topologySpreadConstraints", "spec.values.postgresql.updateStrategy",
+		"spec.values.pgpool.affinity", "spec.values.pgpool.image", "spec.values.pgpool.nodeSelector",
+		"spec.values.pgpool.priorityClassName", "spec.values.pgpool.replicaCount", "spec.values.pgpool.resources",
+		"spec.values.pgpool.terminationGracePeriodSeconds", "spec.values.pgpool.tolerations",
+		"spec.values.pgpool.topologySpreadConstraints", "spec.values.pgpool.updateStrategy",
+	},
 	"OCIRepository": {"spec.interval", "spec.timeout"},
 	"Certificate": {
 		"spec.revisionHistoryLimit", "spec.duration", "spec.renewBefore", "spec.renewBeforePercentage",
@@ -68,7 +76,7 @@ var openTo = map[string][]string{
 	},
 	"Issuer": nil,
 	"Cluster": {
-		"spec.affinity", "spec.description", "spec.ephemeralVolumesSizeLimit", "spec.failoverDelay", "spec.imageCatalogRef",
+		"spec.affinity", "spec.description", "spec.ephemeralVolumesSizeLimit", "spec.failoverDelay",
 		"spec.imageName", "spec.imagePullPolicy", "spec.imagePullSecrets", "spec.logLevel", "spec.maxSyncReplicas",
 		"spec.minSyncReplicas", "spec.monitoring.customQueriesConfigMap", "spec.nodeMaintenanceWindow",
 		"spec.postgresql.parameters", "spec.postgresql.shared_preload_libraries", "spec.postgresql.synchronous",
@@ -88,32 +96,19 @@ var openTo = map[string][]string{
 	"PodMonitor":      {"spec.podMetricsEndpoints[].interval", "spec.podMetricsEndpoints[].scrapeTimeout"},
 }
 
-// What Istio's proxies are given, and who a ServiceAccount is to a cloud.
-var (
-	proxySizes = []string{
-		"sidecar.istio.io/proxyCPU", "sidecar.istio.io/proxyCPULimit", "sidecar.istio.io/proxyMemory",
-		"sidecar.istio.io/proxyMemoryLimit", "sidecar.istio.io/logLevel", "sidecar.istio.io/componentLogLevel",
-	}
-	identities = []string{
-		"eks.amazonaws.com/role-arn", "iam.gke.io/gcp-service-account", "azure.workload.identity/client-id",
-		"azure.workload.identity/tenant-id",
-	}
-)
-
-// openKeys are the labels and annotations that patches may set, by kind and place, beside those without a prefix.
-var openKeys = map[string]map[string][]string{
-	"Deployment": {
-		"spec.template.metadata.annotations": proxySizes,
-		"spec.template.metadata.labels":      {"azure.workload.identity/use"},
-	},
-	"ServiceAccount": {"metadata.annotations": identities},
-	"Cluster":        {"spec.serviceAccountTemplate.metadata.annotations": identities},
-	"HelmRelease": {
-		"spec.values.podAnnotations": proxySizes, "spec.values.deployment.podAnnotations": proxySizes,
-	},
+// istioGateway are the places of Istio's gateway chart. Its image is that of the injector, and so none of them.
+var istioGateway = []string{
+	"spec.values.affinity", "spec.values.autoscaling", "spec.values.imagePullPolicy", "spec.values.imagePullSecrets",
+	"spec.values.nodeSelector", "spec.values.podDisruptionBudget", "spec.values.priorityClassName", "spec.values.replicaCount",
+	"spec.values.resources", "spec.values.terminationGracePeriodSeconds", "spec.values.tolerations", "spec.values.topologySpreadConstraints",
+	"spec.values.podAnnotations.sidecar.istio.io/proxyCPU", "spec.values.podAnnotations.sidecar.istio.io/proxyCPULimit",
+	"spec.values.podAnnotations.sidecar.istio.io/proxyMemory", "spec.values.podAnnotations.sidecar.istio.io/proxyMemoryLimit",
+	"spec.values.podAnnotations.sidecar.istio.io/logLevel", "spec.values.podAnnotations.sidecar.istio.io/componentLogLevel",
+	"spec.values.service.externalTrafficPolicy", "spec.values.service.ipFamilies", "spec.values.service.ipFamilyPolicy",
+	"spec.values.service.loadBalancerSourceRanges",
 }
 
-// insteadOf is what to use in place of a patch, by kind and place: a field of the Tenant has it. "" is the whole kind.
+// insteadOf is what to use in place of a patch, by kind and place, mostly a field of the Tenant. "" is the whole kind.
 var insteadOf = map[string]map[string]string{
 	"ConfigMap":     {"": "spec.orthanc.config for Orthanc's options"},
 	"LimitRange":    {"": "spec.quota.containers"},
@@ -136,6 +131,8 @@ var insteadOf = map[string]map[string]string{
 		"spec.values.service.type":              "spec.ingress.service.type",
 		"spec.values.service.loadBalancerIP":    "spec.ingress.service.loadBalancerIP",
 		"spec.values.service.loadBalancerClass": "spec.ingress.service.loadBalancerClass",
+		"spec.values.postgresql.replicaCount":   "spec.postgres.instances",
+		"spec.values.postgresql.resources":      "spec.postgres.resources",
 	},
 	"OCIRepository": {
 		"spec.url": "chart.url of the Tenant", "spec.ref": "chart.version of the Tenant", "spec.insecure": "chart.insecure of the Tenant",
@@ -143,7 +140,9 @@ var insteadOf = map[string]map[string]string{
 	},
 	"Certificate": {"spec.issuerRef": "spec.certificates.issuerRef"},
 	"Cluster": {
-		"spec.instances": "spec.postgres.instances", "spec.storage": "spec.postgres.storage", "spec.resources": "spec.postgres.resources",
+		"spec.imageCatalogRef":        "spec.imageName, whose registry admission can judge",
+		"spec.serviceAccountTemplate": "the ServiceAccount postgres, to which the platform gives an identity in the cloud",
+		"spec.instances":              "spec.postgres.instances", "spec.storage": "spec.postgres.storage", "spec.resources": "spec.postgres.resources",
 		"spec.postgresql.parameters.max_connections": "spec.orthanc.replicas, which it follows from",
 	},
 	"ScheduledBackup": {"spec": "spec.postgres.backup"},
@@ -164,6 +163,17 @@ var (
 	openMounts = regexp.MustCompile(`^/(mnt|srv|etc/ssl/certs|usr/local/share/ca-certificates)(/[A-Za-z0-9][-A-Za-z0-9._]*)*$`)
 	// plainName is a field, or the key of a label or annotation.
 	plainName = regexp.MustCompile(`^[A-Za-z0-9_][-A-Za-z0-9_./]*$`)
+	// keyed are places whose fields are labels or annotations.
+	keyed = regexp.MustCompile(`(^|\.)(metadata\.labels|metadata\.annotations|podAnnotations)(\.|$)`)
 	// plainValue is text that is one scalar wherever a chart prints it.
 	plainValue = regexp.MustCompile(`^([A-Za-z0-9_/]([-A-Za-z0-9._/:@=+%]*[-A-Za-z0-9._/@=+%])?)?$`)
 )
+
+// OpenToPatches returns the places that patches may change, by kind, or kind and name. It is a copy.
+func OpenToPatches() map[string][]string {
+	all := map[string][]string{}
+	for kind, places := range openTo {
+		all[kind] = slices.Clone(places)
+	}
+	return all
+}

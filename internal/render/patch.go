@@ -144,7 +144,7 @@ func (p *patcher) applyTo(o *Object, part part) error {
 	if err != nil {
 		return err
 	}
-	if err := checkChange(o.Kind, object.before, now); err != nil {
+	if err := checkChange(o, object.before, now); err != nil {
 		return err
 	}
 	object.now = now
