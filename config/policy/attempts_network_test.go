@@ -102,7 +102,7 @@ var networkPolicyAttempts = []attempt{
 	{name: "as the bundle has it", object: "NetworkPolicy"},
 	{name: "by a chart", user: helmApplier, object: "NetworkPolicy", denied: "metadata.name: expected a NetworkPolicy that the platform lets charts make"},
 	{name: "by an account that a chart made", user: ownAccount, object: "NetworkPolicy", denied: "metadata.name: expected a NetworkPolicy"},
-	{name: "all pods", object: "NetworkPolicy", change: `spec: {podSelector: {matchLabels: null}, ingress: [{}]}`, denied: "spec.podSelector.matchLabels: expected labels"},
+	{name: "all pods", object: "NetworkPolicy", change: `spec: {podSelector: {matchLabels: null}, ingress: [{}]}`, denied: "spec.podSelector.matchLabels: expected a label of one program's pods"},
 	{name: "all pods in other words", object: "NetworkPolicy", change: `spec: {podSelector: {matchLabels: null, matchExpressions: [{key: x, operator: DoesNotExist}]}, ingress: [{}]}`, denied: "spec.podSelector.matchLabels"},
 	{name: "all pods by a label that all have", object: "NetworkPolicy", change: `spec: {podSelector: {matchLabels: {app: null, korthweb.digihunch.com/tenant: bhs}}, egress: [{ports: [{port: 443}], to: [{namespaceSelector: {}}]}], policyTypes: [Egress]}`, denied: "spec.podSelector.matchLabels: expected a label"},
 	{name: "a name of its own", object: "NetworkPolicy", change: `metadata: {name: everything}`, creation: true, denied: "metadata.name: expected a NetworkPolicy of the bundle"},

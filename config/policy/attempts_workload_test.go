@@ -175,7 +175,7 @@ var databaseAttempts = []attempt{
 	{name: "beside another tenant's pods", object: "Cluster", change: `spec: {affinity: {additionalPodAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {namespaces: [mhr-orthweb], labelSelector: {}, topologyKey: zone}}]}}}`,
 		denied: "spec.affinity"},
 	{name: "apart from its own pods", object: "Cluster", change: `spec: {affinity: {additionalPodAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {matchLabels: {app: a}}, topologyKey: zone}]}}}`},
-	{name: "an extension of another registry's", user: person, object: "Cluster", change: `spec: {postgresql: {extensions: [{name: x, image: {reference: "evil.example.org/x:1"}}]}}`, denied: "evil.example.org/x:1 is in no registry"},
+	{name: "an extension of another registry's", user: person, object: "Cluster", change: `spec: {postgresql: {extensions: [{name: x, image: {reference: "evil.example.org/x:1"}}]}}`, denied: "evil.example.org/x is in no registry"},
 	{name: "an extension", object: "Cluster", change: `spec: {postgresql: {extensions: [{name: x, image: {reference: "ghcr.io/cloudnative-pg/pgvector:1"}}]}}`},
 	{name: "a Service to the outside", user: person, object: "Cluster", change: `spec: {managed: {services: {additional: [{selectorType: rw, serviceTemplate: {metadata: {name: out}, spec: {type: LoadBalancer}}}]}}}`, denied: "spec.managed.services.additional[].serviceTemplate.spec: expected type ClusterIP"},
 	{name: "a Service with external addresses", user: person, object: "Cluster", change: `spec: {managed: {services: {additional: [{selectorType: rw, serviceTemplate: {metadata: {name: out}, spec: {externalIPs: [192.0.2.9]}}}]}}}`, denied: "spec.managed.services"},
