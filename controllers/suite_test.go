@@ -93,6 +93,7 @@ type harness struct {
 	namespace string
 	storage   string
 	stop      func()
+	events    *record.FakeRecorder
 
 	mu     sync.Mutex
 	writes []string
@@ -100,7 +101,7 @@ type harness struct {
 }
 
 func newHarness(t *testing.T) *harness {
-	h := &harness{WithT: NewWithT(t), t: t, storage: t.TempDir()}
+	h := &harness{WithT: NewWithT(t), t: t, storage: t.TempDir(), events: record.NewFakeRecorder(1000)}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "platform-"}}
 	h.Expect(admin.Create(ctx, ns)).To(Succeed())
 	h.namespace = ns.Name
@@ -149,7 +150,7 @@ func (h *harness) start() {
 	self := rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}
 	reconciler := &TenantReconciler{
 		Client:                    mgr.GetClient(),
-		EventRecorder:             record.NewFakeRecorder(1000),
+		EventRecorder:             h.events,
 		Renderer:                  renderer,
 		Publisher:                 artifact.NewPublisher(store),
 		History:                   artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader()),
@@ -190,6 +191,21 @@ func (h *harness) read(part string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(h.reads), func(path string) bool { return !strings.Contains(path, part) })
+}
+
+// recorded takes the next event of a reason.
+func (h *harness) recorded(reason string) string {
+	h.t.Helper()
+	for {
+		select {
+		case event := <-h.events.Events:
+			if strings.Contains(event, " "+reason+" ") {
+				return event
+			}
+		case <-time.After(20 * time.Second):
+			h.t.Fatalf("no event %s", reason)
+		}
+	}
 }
 
 // eventually polls for what comes within seconds.

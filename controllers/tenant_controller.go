@@ -220,7 +220,7 @@ func (r *refusal) Error() string { return r.message }
 // validate refuses what the apiserver's schema cannot: a Tenant may be made by hand.
 func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
 	if errs := tenant.CheckSpec(resolved, r.PlatformNamespaces...); len(errs) > 0 {
-		return &refusal{v1alpha1.InvalidDefinitionReason, errs.ToAggregate().Error()}
+		return &refusal{v1alpha1.InvalidDefinitionReason, tenant.Describe(errs)}
 	}
 	if !r.NoCrossNamespaceRefs {
 		return nil

@@ -5,7 +5,10 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/runtime/conditions"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -31,7 +34,7 @@ func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (
 		return ctrl.Result{}, err
 	}
 	if !done {
-		message := fmt.Sprintf("removing: waiting for %s to be gone", waitingFor)
+		message := describeWaiting(resolved, waitingFor)
 		conditions.MarkReconciling(obj, v1alpha1.RemovingReason, "%s", message)
 		conditions.MarkUnknown(obj, meta.ReadyCondition, v1alpha1.RemovingReason, "%s", message)
 		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
@@ -45,6 +48,20 @@ func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{}, r.dropFinalizer(ctx, obj)
+}
+
+// describeWaiting says what a removal waits for, since when it goes on, what becomes of the data, and where to look.
+func describeWaiting(t *v1alpha1.Tenant, waitingFor string) string {
+	data := "data stays"
+	if t.Spec.DeletionPolicy == v1alpha1.DeleteData {
+		data = "data is deleted"
+	}
+	message := fmt.Sprintf("removing: waiting for %s to be gone (%s); the removal began at %s", waitingFor, data, t.DeletionTimestamp.UTC().Format(time.RFC3339))
+	if name, is := strings.CutPrefix(waitingFor, kustomizev1.KustomizationKind+"/"); is {
+		namespace, name, _ := strings.Cut(name, "/")
+		message += fmt.Sprintf("; look at: kubectl -n %s describe kustomization %s", namespace, name)
+	}
+	return message
 }
 
 // dropFinalizer takes the finalizer off obj, unless somebody else has changed the object meanwhile.

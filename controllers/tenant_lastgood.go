@@ -36,15 +36,16 @@ const putBackInterval = 2 * time.Second
 
 // refuse says why the definition cannot be published, and serves what was last published.
 func (r *TenantReconciler) refuse(ctx context.Context, obj *v1alpha1.Tenant, reason string, cause error) (ctrl.Result, error) {
-	markStalled(obj, reason, cause)
 	served, err := r.serveLastGood(ctx, obj)
 	if err != nil {
 		markStalled(obj, reason, fmt.Errorf("%w; what was last published cannot be served: %w", cause, err))
 		return ctrl.Result{}, fmt.Errorf("cannot serve what was last published: %w", err)
 	}
 	if !served {
+		markStalled(obj, reason, fmt.Errorf("%w; nothing was published before: nothing is served", cause))
 		return ctrl.Result{}, nil
 	}
+	markStalled(obj, reason, fmt.Errorf("%w; revision %s, published before, runs on", cause, obj.Status.LastAttemptedRevision))
 	return ctrl.Result{RequeueAfter: jitter.JitteredIntervalDuration(resyncInterval)}, nil
 }
 
@@ -204,27 +205,47 @@ func (r *TenantReconciler) putBack(ctx context.Context, gone *v1alpha1.Tenant, s
 		return ctrl.Result{}, fmt.Errorf("cannot put back Tenant %s: %w", key, err)
 	}
 	recordEvent(ctx, r.EventRecorder, gone, state.Artifact.Revision, corev1.EventTypeWarning, "PutBack",
-		"the Tenant was deleted without being marked for removal; put back as it was published")
+		"the Tenant was deleted without being marked for removal; put back as it was published; nothing was restarted"+howToRemove(gone))
 	notes.DefinitionUID = r.definitionUID()
 	return ctrl.Result{}, r.History.Note(ctx, key, state, notes)
+}
+
+// howToRemove says how a tenant that comes from a file is removed.
+func howToRemove(t *v1alpha1.Tenant) string {
+	if path := t.Annotations[v1alpha1.PathAnnotation]; path != "" {
+		return "; to remove the facility, remove its file " + path + " from git"
+	}
+	return ""
 }
 
 // takeOffline takes down a tenant that was made by hand and whose owner deleted it. Its data stays.
 func (r *TenantReconciler) takeOffline(ctx context.Context, gone *v1alpha1.Tenant) (ctrl.Result, error) {
 	gone.Spec.DeletionPolicy = v1alpha1.RetainData
 	gone.SetDefaults()
+	// The Tenant is gone, so what happens to it is told of its ExternalArtifact.
+	key, about := client.ObjectKeyFromObject(gone), &sourcev1.ExternalArtifact{}
+	aboutErr := r.Get(ctx, key, about)
+	if client.IgnoreNotFound(aboutErr) != nil && !apimeta.IsNoMatchError(aboutErr) {
+		return ctrl.Result{}, fmt.Errorf("cannot read ExternalArtifact %s: %w", key, aboutErr)
+	}
 	done, waitingFor, err := r.Applier.Remove(ctx, gone)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("cannot take down the tenant: %w", err)
 	}
+	if aboutErr == nil {
+		message := fmt.Sprintf("Tenant %s was deleted by hand; its data stays; to stop this apply the Tenant again", key)
+		if !done {
+			message += "; waiting for " + waitingFor
+		}
+		recordEvent(ctx, r.EventRecorder, about, "", corev1.EventTypeWarning, "TakingOffline", message)
+	}
 	if !done {
-		ctrl.LoggerFrom(ctx).Info("the Tenant was deleted by hand: taking the tenant offline", "waitingFor", waitingFor)
 		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 	}
 	if err := r.Publisher.Remove(gone); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{}, r.History.Remove(ctx, client.ObjectKeyFromObject(gone))
+	return ctrl.Result{}, r.History.Remove(ctx, key)
 }
 
 // definition returns the CustomResourceDefinition of Tenants while it stays, nil while there is none or it is going. That

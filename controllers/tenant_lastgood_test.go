@@ -125,6 +125,7 @@ func TestDeletedByHandIsPutBack(t *testing.T) {
 	was := h.emitted(h, tenant)
 	h.Expect(admin.Delete(ctx, tenant)).To(Succeed())
 	h.comesBack(tenant, was)
+	h.Expect(h.recorded("PutBack")).To(ContainSubstring("put back as it was published; nothing was restarted map["))
 
 	// So is one on which somebody put the finalizer without a mark.
 	tenant = h.get("put-back")
@@ -210,7 +211,14 @@ func TestOwnerDeletesTenantMadeByHand(t *testing.T) {
 		g.Expect(states).To(HaveLen(1))
 		g.Expect(string(states[0].Data.Raw)).To(ContainSubstring(`"deletionPolicy":"Delete"`))
 	})
+	// Flux takes its time.
+	layer := &kustomizev1.Kustomization{}
+	h.Expect(admin.Get(ctx, h.key("by-hand-application"), layer)).To(Succeed())
+	h.Expect(admin.Patch(ctx, layer, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":["finalizers.fluxcd.io"]}}`)))).To(Succeed())
 	h.Expect(admin.Delete(ctx, tenant)).To(Succeed())
+	h.Expect(h.recorded("TakingOffline")).To(Equal("Warning TakingOffline Tenant " + h.namespace + "/by-hand was deleted by hand; its data stays; " +
+		"to stop this apply the Tenant again; waiting for Kustomization/" + h.namespace + "/by-hand-application"))
+	h.Expect(admin.Patch(ctx, layer, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
 	h.goesOffline(tenant)
 
 	// Made again, it asks before it takes the namespace.
@@ -256,6 +264,8 @@ func TestStalledTenantIsServed(t *testing.T) {
 		now := h.get("stalled")
 		g.Expect(status(now, meta.StalledCondition)).To(Equal(metav1.ConditionTrue))
 		g.Expect(now.Status.Artifact).To(Equal(&was.artifact))
+		g.Expect(now.Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition),
+			HaveField("Message", HaveSuffix("; revision "+was.artifact.Revision+", published before, runs on")))))
 		h.archived(g, "stalled")
 	}
 	h.eventually(stalled)
@@ -280,6 +290,46 @@ func TestStalledTenantIsServed(t *testing.T) {
 		g.Expect(admin.Get(ctx, h.key("stalled"), now)).To(Succeed())
 		g.Expect(now.Spec.Patches).To(BeEmpty())
 	})
+}
+
+// One that never was published says so, in the words of korthweb validate.
+func TestRefusedTenantWithoutPast(t *testing.T) {
+	h := newHarness(t)
+	h.Expect(admin.Create(ctx, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "no-past"},
+		Spec: v1alpha1.TenantSpec{Domain: "10.1.2.3"}})).To(Succeed())
+	h.eventually(func(g Gomega) {
+		g.Expect(h.get("no-past").Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition), HaveField("Message",
+			Equal(`spec.domain: "10.1.2.3": must be a DNS name such as bhs.orthweb.com, not an IP address; nothing was published before: nothing is served`)))))
+	})
+}
+
+// While it is taken down, it says for how long, of what becomes of the data, and where to look.
+func TestDescribeWaiting(t *testing.T) {
+	began := metav1.Date(2026, time.November, 24, 13, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		policy     v1alpha1.DeletionPolicy
+		waitingFor string
+		want       string
+	}{
+		"a layer": {v1alpha1.RetainData, "Kustomization/flux-system/bhs-application",
+			"removing: waiting for Kustomization/flux-system/bhs-application to be gone (data stays); the removal began at 2026-11-24T13:00:00Z; " +
+				"look at: kubectl -n flux-system describe kustomization bhs-application"},
+		"the namespace": {v1alpha1.DeleteData, "Namespace/bhs-orthweb",
+			"removing: waiting for Namespace/bhs-orthweb to be gone (data is deleted); the removal began at 2026-11-24T13:00:00Z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tenant := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &began}, Spec: v1alpha1.TenantSpec{DeletionPolicy: test.policy}}
+			NewWithT(t).Expect(describeWaiting(tenant, test.waitingFor)).To(Equal(test.want))
+		})
+	}
+}
+
+func TestHowToRemove(t *testing.T) {
+	g := NewWithT(t)
+	tenant := &v1alpha1.Tenant{}
+	g.Expect(howToRemove(tenant)).To(BeEmpty())
+	tenant.Annotations = map[string]string{v1alpha1.PathAnnotation: "tenants/bhs.yaml"}
+	g.Expect(howToRemove(tenant)).To(Equal("; to remove the facility, remove its file tenants/bhs.yaml from git"))
 }
 
 func TestSuspendedTenantIsPutBackAsSuspended(t *testing.T) {

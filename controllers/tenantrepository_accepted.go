@@ -52,7 +52,7 @@ func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *rea
 				return fmt.Errorf("cannot write the status of Tenant %s: %w", client.ObjectKeyFromObject(t), err)
 			}
 			if is.Status == metav1.ConditionFalse && (was == nil || was.Status != is.Status || was.Message != is.Message) {
-				recordEvent(ctx, r.EventRecorder, t, read.revision, corev1.EventTypeWarning, is.Reason, "the newest definition is refused: "+is.Message)
+				recordEvent(ctx, r.EventRecorder, t, read.revision, corev1.EventTypeWarning, is.Reason, is.Message)
 			}
 			return nil
 		})
@@ -66,7 +66,7 @@ func acceptance(name string, refused map[string]v1alpha1.Problem) metav1.Conditi
 		Type: v1alpha1.DefinitionAcceptedCondition, Status: metav1.ConditionTrue, Reason: meta.SucceededReason, Message: "the newest definition is accepted",
 	}
 	if p, ok := refused[name]; ok {
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Reason, describeProblem(p)
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Reason, "the newest definition is refused, the one before runs on: "+describeProblem(p)
 	}
 	return c
 }

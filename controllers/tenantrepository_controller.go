@@ -122,18 +122,21 @@ func (r *TenantRepositoryReconciler) Reconcile(ctx context.Context, req ctrl.Req
 func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha1.TenantRepository) (ctrl.Result, error) {
 	start := time.Now()
 
-	if errs := tenant.CheckCommonMetadata(obj.Spec.CommonMetadata, field.NewPath("spec", "commonMetadata")); len(errs) > 0 {
-		markStalled(obj, v1alpha1.InvalidDefinitionReason, errs.ToAggregate())
-		return ctrl.Result{}, nil
-	}
-	rules, errs := tenant.NewRules(&obj.Spec)
-	if len(errs) > 0 {
-		markStalled(obj, v1alpha1.InvalidDefinitionReason, errs.ToAggregate())
-		return ctrl.Result{}, nil
-	}
 	tenants, err := r.listTenants(ctx, obj)
 	if err != nil {
 		return ctrl.Result{}, err
+	}
+	rules, errs := tenant.NewRules(&obj.Spec)
+	errs = append(errs, tenant.CheckCommonMetadata(obj.Spec.CommonMetadata, field.NewPath("spec", "commonMetadata"))...)
+	if len(errs) > 0 {
+		text := tenant.Describe(errs) + "; nothing is read"
+		if n := len(tenants.own); n == 1 {
+			text += ", its 1 tenant goes on as it is"
+		} else if n > 1 {
+			text += fmt.Sprintf(", its %d tenants go on as they are", n)
+		}
+		markStalled(obj, v1alpha1.InvalidDefinitionReason, errors.New(text))
+		return ctrl.Result{}, nil
 	}
 
 	// Read the definitions. Whatever is wrong with the source, the tenants stay as they are.

@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -202,13 +203,13 @@ func TestDefinitionAccepted(t *testing.T) {
 	_, err = f.reconcile()
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(condition(v1alpha1.DefinitionAcceptedCondition)).To(And(HaveField("Status", metav1.ConditionFalse),
-		HaveField("Reason", v1alpha1.InvalidDefinitionReason), HaveField("Message", HavePrefix("tenants/accepted.yaml:8: spec.orthanc.replicas: "))))
+		HaveField("Reason", v1alpha1.InvalidDefinitionReason), HaveField("Message", HavePrefix("the newest definition is refused, the one before runs on: tenants/accepted.yaml:8: spec.orthanc.replicas: "))))
 	f.Expect(condition(meta.StalledCondition)).NotTo(BeNil(), "what is the other controller's stays")
 	var events []string
 	for len(f.events.Events) > 0 {
 		events = append(events, <-f.events.Events)
 	}
-	f.Expect(events).To(ContainElement(ContainSubstring("the newest definition is refused: tenants/accepted.yaml:8")))
+	f.Expect(events).To(ContainElement(ContainSubstring("the newest definition is refused, the one before runs on: tenants/accepted.yaml:8")))
 
 	// Again, it writes nothing.
 	version := f.tenant("accepted").ResourceVersion
@@ -269,10 +270,39 @@ func TestRulesThatCannotBe(t *testing.T) {
 	f.push("main@sha1:1111", files("not-read"))
 	_, err := f.reconcile()
 	f.Expect(err).NotTo(HaveOccurred())
-	f.Expect(f.object().Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition), HaveField("Message", ContainSubstring("nowhere")))))
+	f.Expect(f.object().Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition), HaveField("Message",
+		And(HavePrefix(`spec.facilityFields.allow[0]: "spec.nowhere": no Tenant has this field`), HaveSuffix("; nothing is read"))))))
 	list := &v1alpha1.TenantList{}
 	f.Expect(admin.List(ctx, list, client.InNamespace(f.key.Namespace))).To(Succeed())
 	f.Expect(list.Items).To(BeEmpty())
+}
+
+// A repository that comes to be like that says that its tenants are safe.
+func TestRulesThatCannotBeAnyMore(t *testing.T) {
+	for i, test := range []struct {
+		name   string
+		change func(*v1alpha1.TenantRepositorySpec)
+	}{
+		{"fields", func(s *v1alpha1.TenantRepositorySpec) { s.FacilityFields.Allow = []string{"spec.nowhere"} }},
+		{"metadata", func(s *v1alpha1.TenantRepositorySpec) {
+			s.CommonMetadata = &kustomizev1.CommonMetadata{Labels: map[string]string{v1alpha1.TenantLabel: "x"}}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newRepository(t)
+			one, two := fmt.Sprintf("safe-%d", i), fmt.Sprintf("sound-%d", i)
+			f.push("main@sha1:1111", files(one, two))
+			_, err := f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			obj := f.object()
+			test.change(&obj.Spec)
+			f.Expect(admin.Update(ctx, obj)).To(Succeed())
+			_, err = f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			f.Expect(f.object().Status.Conditions).To(ContainElement(And(HaveField("Type", meta.StalledCondition),
+				HaveField("Message", HaveSuffix("; nothing is read, its 2 tenants go on as they are")))))
+		})
+	}
 }
 
 // Whoever puts back a Tenant that was deleted by accident gives it the revision that it had.

@@ -316,7 +316,7 @@ func (r *TenantRepositoryReconciler) removeTenants(ctx context.Context, obj *v1a
 		remove, out.kept = read.result.Removals(own)
 	}
 	if len(remove) > 0 {
-		if out.refusal = refuseRemoval(obj, read.revision, remove, len(own)); out.refusal != "" {
+		if out.refusal = refuseRemoval(obj, read.revision, remove, own); out.refusal != "" {
 			remove = nil
 		}
 	}
@@ -343,9 +343,8 @@ func (r *TenantRepositoryReconciler) removeTenants(ctx context.Context, obj *v1a
 		return out, nil
 	}
 	slices.Sort(out.removed)
-	remove = out.removed
 	recordEvent(ctx, r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsRemoved",
-		fmt.Sprintf("revision %s removed %s", read.revision, nameSome(remove)))
+		fmt.Sprintf("revision %s: %s", read.revision, describeRemoval(out.removed, own)))
 	return out, nil
 }
 
@@ -379,13 +378,13 @@ func (r *TenantRepositoryReconciler) patchMark(ctx context.Context, t *v1alpha1.
 // refuseRemoval says why so many of the tenants may not be removed at once, and how to approve it; it is
 // empty where they may. The first revision that a TenantRepository takes over removes none unasked: the
 // tenants that it finds were another's of its name.
-func refuseRemoval(obj *v1alpha1.TenantRepository, revision string, remove []string, tenants int) string {
+func refuseRemoval(obj *v1alpha1.TenantRepository, revision string, remove []string, own []v1alpha1.Tenant) string {
 	approval := removalApproval(revision, remove)
 	if obj.Annotations[v1alpha1.ApproveDeletionsAnnotation] == approval {
 		return ""
 	}
 	var why string
-	switch budget := deletionBudget(obj.Spec.DeletionBudget, tenants); {
+	switch budget := deletionBudget(obj.Spec.DeletionBudget, len(own)); {
 	case obj.Status.LastAppliedRevision == "":
 		why = "which this TenantRepository found and has never defined"
 	case len(remove) > budget:
@@ -394,7 +393,7 @@ func refuseRemoval(obj *v1alpha1.TenantRepository, revision string, remove []str
 		return ""
 	}
 	return fmt.Sprintf("revision %s removes %s, %s: none was removed. To approve: kubectl -n %s annotate --overwrite tenantrepository %s %s=%s",
-		revision, nameSome(remove), why, obj.Namespace, obj.Name, v1alpha1.ApproveDeletionsAnnotation, approval)
+		revision, nameRemoved(remove, own), why, obj.Namespace, obj.Name, v1alpha1.ApproveDeletionsAnnotation, approval)
 }
 
 // removalApproval is the annotation value that approves the removal of these tenants by this revision, and
@@ -446,13 +445,57 @@ func location(definition tenant.Definition) string {
 }
 
 // nameSome counts tenants and names the first of them.
-func nameSome(names []string) string {
+func nameSome(names []string) string { return count(names) + " (" + firstOf(names) + ")" }
+
+// nameRemoved is the same for tenants that are to be removed, and says whose data goes with them.
+func nameRemoved(names []string, own []v1alpha1.Tenant) string {
+	kept, deleted := byData(names, own)
+	var parts []string
+	if len(kept) > 0 {
+		parts = append(parts, firstOf(kept))
+	}
+	if len(deleted) > 0 {
+		parts = append(parts, "with all data: "+firstOf(deleted))
+	}
+	return count(names) + " (" + strings.Join(parts, "; ") + ")"
+}
+
+// describeRemoval says that a removal has begun, and of whom the data goes.
+func describeRemoval(names []string, own []v1alpha1.Tenant) string {
+	kept, deleted := byData(names, own)
+	var parts []string
+	if len(kept) > 0 {
+		parts = append(parts, "removal of "+firstOf(kept)+" has begun (data kept)")
+	}
+	if len(deleted) > 0 {
+		parts = append(parts, "removal of "+firstOf(deleted)+" has begun (with all data)")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// byData divides tenants by whether their data is kept when they are removed.
+func byData(names []string, own []v1alpha1.Tenant) (kept, deleted []string) {
+	for _, name := range names {
+		if slices.ContainsFunc(own, func(t v1alpha1.Tenant) bool { return t.Name == name && t.Spec.DeletionPolicy == v1alpha1.DeleteData }) {
+			deleted = append(deleted, name)
+		} else {
+			kept = append(kept, name)
+		}
+	}
+	return kept, deleted
+}
+
+func count(names []string) string {
+	if len(names) == 1 {
+		return "1 tenant"
+	}
+	return fmt.Sprintf("%d tenants", len(names))
+}
+
+func firstOf(names []string) string {
 	list := strings.Join(names[:min(len(names), maxNamesInMessage)], ", ")
 	if len(names) > maxNamesInMessage {
 		list += ", …"
 	}
-	if len(names) == 1 {
-		return "1 tenant (" + list + ")"
-	}
-	return fmt.Sprintf("%d tenants (%s)", len(names), list)
+	return list
 }

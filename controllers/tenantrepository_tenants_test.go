@@ -154,10 +154,12 @@ func TestRefuseRemoval(t *testing.T) {
 		remove   []string
 		applied  string
 		approved string
+		delete   string
 		want     string
 	}{
 		{name: "within the budget", remove: []string{"bhs"}, applied: revision},
 		{name: "above the budget", remove: []string{"bhs", "mhr"}, applied: revision, want: "removes 2 tenants (bhs, mhr), and spec.deletionBudget allows 1 at once: none was removed"},
+		{name: "with data", remove: []string{"lumen-trial", "mhr"}, applied: revision, delete: "lumen-trial", want: "removes 2 tenants (mhr; with all data: lumen-trial), and spec"},
 		{name: "approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval(revision, []string{"bhs", "mhr"})},
 		{name: "another revision approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval("main@sha1:2222", []string{"bhs", "mhr"}), want: "none was removed"},
 		{name: "other tenants approved at this revision", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval(revision, []string{"bhs", "other"}), want: "none was removed"},
@@ -171,7 +173,15 @@ func TestRefuseRemoval(t *testing.T) {
 			obj := repositoryNamed("a")
 			obj.Status.LastAppliedRevision = test.applied
 			obj.Annotations = map[string]string{v1alpha1.ApproveDeletionsAnnotation: test.approved}
-			refusal := refuseRemoval(obj, revision, test.remove, 10)
+			own := make([]v1alpha1.Tenant, 10-len(test.remove))
+			for _, name := range test.remove {
+				t := tenantOwnedBy(name, "a")
+				if name == test.delete {
+					t.Spec.DeletionPolicy = v1alpha1.DeleteData
+				}
+				own = append(own, t)
+			}
+			refusal := refuseRemoval(obj, revision, test.remove, own)
 			if test.want == "" {
 				g.Expect(refusal).To(BeEmpty())
 				return
@@ -194,6 +204,26 @@ func TestAfter(t *testing.T) {
 		generations[t.Name] = t.Generation
 	}
 	g.Expect(generations).To(Equal(map[string]int64{"same": 0, "changed": 2, "created": 0}))
+}
+
+// Whose data goes is said before and after.
+func TestDescribeRemoval(t *testing.T) {
+	mhr, lumen := tenantOwnedBy("mhr", "a"), tenantOwnedBy("lumen-trial", "a")
+	lumen.Spec.DeletionPolicy = v1alpha1.DeleteData
+	own := []v1alpha1.Tenant{mhr, lumen}
+	for _, test := range []struct {
+		names        []string
+		named, event string
+	}{
+		{[]string{"mhr"}, "1 tenant (mhr)", "removal of mhr has begun (data kept)"},
+		{[]string{"lumen-trial"}, "1 tenant (with all data: lumen-trial)", "removal of lumen-trial has begun (with all data)"},
+		{[]string{"lumen-trial", "mhr"}, "2 tenants (mhr; with all data: lumen-trial)",
+			"removal of mhr has begun (data kept), removal of lumen-trial has begun (with all data)"},
+	} {
+		g := NewWithT(t)
+		g.Expect(nameRemoved(test.names, own)).To(Equal(test.named))
+		g.Expect(describeRemoval(test.names, own)).To(Equal(test.event))
+	}
 }
 
 func TestNameSome(t *testing.T) {

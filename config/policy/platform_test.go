@@ -91,6 +91,8 @@ func TestPlatformNamespace(t *testing.T) {
 	expect(g, c.Create(ctx, base(g, "last good state", "gitops"), client.DryRunAll), "")
 	expect(g, other.Create(ctx, base(g, "last good state", "gitops"), client.DryRunAll), "metadata.labels: only Korthweb may")
 	expect(g, other.Delete(ctx, namespace(tenantNamespace), client.DryRunAll), "kubectl annotate namespace")
+	expect(g, other.Delete(ctx, namespace("gitops"), client.DryRunAll), "kubectl annotate namespace gitops")
+	expect(g, other.Delete(ctx, namespace("flux-system"), client.DryRunAll), "")
 	expect(g, newClient(g, config, "system:serviceaccount:gitops:bhs-applier").Create(ctx, withImage(g, "traefik"), client.DryRunAll), "")
 	list := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "gitops", Name: "allowed-registries"}}
 	g.Expect(admin.Delete(ctx, list)).To(Succeed())

@@ -83,7 +83,7 @@ func testDefaultDeny(t *testing.T, config *rest.Config) {
 	g.Expect(admin.Create(t.Context(), other)).To(Succeed())
 	for _, user := range []string{applier, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person, administrator} {
 		c := newClient(g, config, user)
-		want := "metadata.name: default-deny stays as long as the namespace"
+		want := "metadata.name: default-deny keeps the namespace closed and cannot be deleted; leave it, and open what is needed in another NetworkPolicy"
 		if strings.HasSuffix(user, "helm-applier") {
 			want = "metadata.name: expected a NetworkPolicy that the platform lets charts make"
 		}
@@ -113,7 +113,8 @@ func testDeletion(t *testing.T, config *rest.Config) {
 	for _, user := range []string{person, korthweb, administrator} {
 		c := newClient(g, config, user)
 		for _, name := range []string{"tenants.korthweb.digihunch.com", "tenantrepositories.korthweb.digihunch.com"} {
-			expect(g, c.Delete(t.Context(), crd(name), client.DryRunAll), "kubectl annotate crd "+name+" korthweb.digihunch.com/allow-deletion=true")
+			expect(g, c.Delete(t.Context(), crd(name), client.DryRunAll), "all objects of this kind go; facilities run on, but nothing is kept in place until config/crd is applied again. "+
+				"If you mean it: kubectl annotate crd "+name+" korthweb.digihunch.com/allow-deletion=true")
 		}
 		expect(g, c.DeleteAllOf(t.Context(), &apiextensionsv1.CustomResourceDefinition{}, client.MatchingFields{"metadata.name": "tenants.korthweb.digihunch.com"}, client.DryRunAll), "allow-deletion")
 		for _, name := range []string{"certificates.cert-manager.io", "clusters.postgresql.cnpg.io", "objectstores.barmancloud.cnpg.io", "helmreleases.helm.toolkit.fluxcd.io"} {
@@ -122,12 +123,18 @@ func testDeletion(t *testing.T, config *rest.Config) {
 		expect(g, c.Delete(t.Context(), crd("kustomizations.kustomize.toolkit.fluxcd.io"), client.DryRunAll), "")
 		expect(g, c.Delete(t.Context(), namespace(otherNamespace), client.DryRunAll), map[string]string{korthweb: "metadata.labels: expected korthweb"}[user])
 		expect(g, c.Delete(t.Context(), namespace(tenantNamespace), client.DryRunAll),
-			map[bool]string{true: "", false: "kubectl annotate namespace bhs-orthweb korthweb.digihunch.com/allow-deletion=true"}[user == korthweb])
+			map[bool]string{true: "", false: "this deletes the facility for good: its images, its database and its passwords, whatever its deletionPolicy; " +
+				"to take it offline and keep the data, remove its file instead. " +
+				"If you mean it: kubectl annotate namespace bhs-orthweb korthweb.digihunch.com/allow-deletion=true"}[user == korthweb])
+		expect(g, c.Delete(t.Context(), namespace(platformNamespace), client.DryRunAll),
+			map[bool]string{true: "metadata.labels: expected korthweb", false: "Korthweb runs in this namespace, and with it go its Tenants, its TenantRepositories and the last good state of each facility; " +
+				"facilities run on, but nothing is kept in place. " +
+				"If you mean it: kubectl annotate namespace flux-system korthweb.digihunch.com/allow-deletion=true"}[user == korthweb])
 	}
 	// What the refusal says to do lets a person do it.
 	allow := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"korthweb.digihunch.com/allow-deletion":"true"}}}`))
 	c := newClient(g, config, person)
-	for _, object := range []client.Object{crd("tenants.korthweb.digihunch.com"), namespace(tenantNamespace)} {
+	for _, object := range []client.Object{crd("tenants.korthweb.digihunch.com"), namespace(tenantNamespace), namespace(platformNamespace)} {
 		g.Expect(c.Patch(t.Context(), object, allow)).To(Succeed())
 		expect(g, c.Delete(t.Context(), object, client.DryRunAll), "")
 		deny := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"korthweb.digihunch.com/allow-deletion":"yes"}}}`))

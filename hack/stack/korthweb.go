@@ -69,9 +69,9 @@ func (s *Stack) InstallKorthwebRBAC(ctx context.Context, registries ...string) e
 // allowedRegistries is the ConfigMap of config/policy with the registries that tenants may use.
 const allowedRegistries = "allowed-registries"
 
-// UninstallKorthwebRBAC deletes what InstallKorthwebRBAC applied, the policies first.
+// UninstallKorthwebRBAC deletes config/rbac, as an administrator does who uninstalls Korthweb. The policies stay.
 func (s *Stack) UninstallKorthwebRBAC(ctx context.Context) error {
-	return s.forConfig([]string{"policy", "rbac"}, func(c client.Client, o *unstructured.Unstructured) error {
+	return s.forConfig([]string{"rbac"}, func(c client.Client, o *unstructured.Unstructured) error {
 		return client.IgnoreNotFound(c.Delete(ctx, o))
 	})
 }

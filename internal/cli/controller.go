@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
@@ -23,11 +24,13 @@ import (
 	"github.com/fluxcd/pkg/runtime/metrics"
 	"github.com/fluxcd/pkg/runtime/probes"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -217,8 +220,32 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		return fmt.Errorf("cannot set up the artifact server: %w", err)
 	}
 
+	if !o.watch.AllNamespaces {
+		warnOfIgnored(ctx, log, mgr.GetAPIReader(), os.Getenv(runtimectrl.EnvRuntimeNamespace))
+	}
 	log.Info("starting manager", "version", Version)
 	return mgr.Start(ctx)
+}
+
+// warnOfIgnored says which TenantRepositories are in other namespaces than the one that is watched, where that can be known.
+func warnOfIgnored(ctx context.Context, log logr.Logger, reader client.Reader, namespace string) {
+	list := &v1alpha1.TenantRepositoryList{}
+	if err := reader.List(ctx, list); err != nil {
+		if !apierrors.IsForbidden(err) {
+			log.Error(err, "cannot list the TenantRepositories of other namespaces")
+		}
+		return
+	}
+	var ignored []string
+	for i := range list.Items {
+		if r := &list.Items[i]; r.Namespace != namespace {
+			ignored = append(ignored, client.ObjectKeyFromObject(r).String())
+		}
+	}
+	if len(ignored) > 0 {
+		log.Info("warning: TenantRepositories in other namespaces are ignored; move them here, or watch all namespaces with --"+watchAllNamespaces,
+			"namespace", namespace, "count", len(ignored), "ignored", strings.Join(ignored, ", "))
+	}
 }
 
 // whoAmI returns the account that the controller runs as, by the apiserver's own word: it is what gets the right to read

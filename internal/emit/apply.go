@@ -153,6 +153,33 @@ type apply struct {
 	result      Result
 }
 
+// forgetLayers removes the layers of a namespace that is gone, before it is made again. They go on saying that all is
+// applied and healthy, and kustomize-controller looks again only after their interval; made anew, they say what is so.
+func (a *apply) forgetLayers(ctx context.Context) error {
+	for _, layer := range []string{v1alpha1.ApplicationLayer, v1alpha1.DependencyLayer} {
+		k := Kustomization(a.tenant, layer)
+		err := a.client.Get(ctx, client.ObjectKeyFromObject(k), &kustomizev1.Kustomization{})
+		if apierrors.IsNotFound(err) || apimeta.IsNoMatchError(err) {
+			continue // a tenant that is new costs no look past the cache
+		}
+		if err != nil {
+			return explain(err, k)
+		}
+		ns := Namespace(a.tenant)
+		if live, err := a.metadata(ctx, ns); err != nil || live != nil { // the cache may be behind
+			return explainIf(err, ns)
+		}
+		gone, err := a.remove(ctx, a.tenant, k)
+		if err != nil {
+			return explain(err, k)
+		}
+		if !gone {
+			return &TerminatingError{Object: name(k)}
+		}
+	}
+	return nil
+}
+
 // adopt refuses a namespace that a removal kept, until it is approved, and then takes the mark off it. Whoever is new
 // asks past the cache, which may not know of the mark yet.
 func (a *apply) adopt(ctx context.Context) error {
@@ -163,7 +190,7 @@ func (a *apply) adopt(ctx context.Context) error {
 		err = a.uncached.Get(ctx, client.ObjectKeyFromObject(ns), live)
 	}
 	if apierrors.IsNotFound(err) {
-		return nil
+		return a.forgetLayers(ctx)
 	}
 	if err != nil {
 		return explain(err, ns)

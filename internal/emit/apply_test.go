@@ -186,7 +186,7 @@ func TestApplyTakesNothingOver(t *testing.T) {
 			want:   "Namespace/foreign-0-orthweb exists and was not created by Korthweb"},
 		"namespace of another tenant": {tenant: "foreign-1",
 			object: func(t *v1alpha1.Tenant) client.Object { return emit.Namespace(t) }, labels: other,
-			want: "Namespace/foreign-1-orthweb exists and belongs to tenant flux-system/other"},
+			want: "Namespace/foreign-1-orthweb exists, belongs to tenant flux-system/other and may hold its images; leave it"},
 		"somebody's Kustomization": {tenant: "foreign-2",
 			object: func(t *v1alpha1.Tenant) client.Object { return emit.Kustomization(t, v1alpha1.DependencyLayer) },
 			want:   "Kustomization/flux-system/foreign-2-dependency exists and was not created by Korthweb"},

@@ -30,13 +30,18 @@ type NotOwnedError struct {
 	Owner string
 }
 
-// Error names the object and says what to do.
+// Error names the object and says what to do. A namespace may hold images, so nobody is told to remove one.
 func (e *NotOwnedError) Error() string {
-	whose := "was not created by Korthweb"
-	if e.Owner != "" {
-		whose = "belongs to tenant " + e.Owner
+	instead := fmt.Sprintf("give tenant %s another name or namespace", e.Tenant)
+	switch namespace := strings.HasPrefix(e.Object, "Namespace/"); {
+	case namespace && e.Owner != "":
+		return fmt.Sprintf("%s exists, belongs to tenant %s and may hold its images; leave it: %s", e.Object, e.Owner, instead)
+	case namespace:
+		return fmt.Sprintf("%s exists and was not created by Korthweb; it is left as it is: %s", e.Object, instead)
+	case e.Owner != "":
+		return fmt.Sprintf("%s exists and belongs to tenant %s; it is left as it is: remove it, or %s", e.Object, e.Owner, instead)
 	}
-	return fmt.Sprintf("%s exists and %s; it is left as it is: remove it, or give tenant %s another name or namespace", e.Object, whose, e.Tenant)
+	return fmt.Sprintf("%s exists and was not created by Korthweb; it is left as it is: remove it, or %s", e.Object, instead)
 }
 
 // TerminatingError says that an object is being deleted and has to be gone before it can be created
@@ -69,9 +74,14 @@ type RetainedError struct {
 
 // Error says what is in the way and has the command that approves.
 func (e *RetainedError) Error() string {
-	return fmt.Sprintf("Namespace/%s was kept with its data when its tenant was removed (%s); nothing is applied. To take it into use again: "+
-		"kubectl -n %s annotate --overwrite tenant %s %s=%s",
-		e.Namespace, e.Revision, e.Tenant.Namespace, e.Tenant.Name, v1alpha1.ApproveAdoptionAnnotation, e.Approval)
+	by := e.Revision
+	if by == byHand {
+		by = "its Tenant was deleted by hand"
+	}
+	return fmt.Sprintf("Namespace/%s was kept with its data when its tenant was removed (%s); nothing is applied. "+
+		"If the images are another facility's, give this tenant another name instead. To take it into use again: "+
+		"kubectl -n %s annotate --overwrite tenants.%s %s %s=%s",
+		e.Namespace, by, e.Tenant.Namespace, v1alpha1.GroupVersion.Group, e.Tenant.Name, v1alpha1.ApproveAdoptionAnnotation, e.Approval)
 }
 
 // FluxNotInstalledError says that the cluster does not serve a kind of Flux.

@@ -63,3 +63,36 @@ func TestApplyErrors(t *testing.T) {
 		})
 	}
 }
+
+// A namespace may hold images, so nobody is told to remove one.
+func TestNotOwnedError(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  emit.NotOwnedError
+		want string
+	}{
+		"another tenant's namespace": {emit.NotOwnedError{Object: "Namespace/bhs-orthweb", Owner: "flux-system/bhs", Tenant: "flux-system/mhr"},
+			"Namespace/bhs-orthweb exists, belongs to tenant flux-system/bhs and may hold its images; leave it: give tenant flux-system/mhr another name or namespace"},
+		"anybody's namespace": {emit.NotOwnedError{Object: "Namespace/bhs-orthweb", Tenant: "flux-system/mhr"},
+			"Namespace/bhs-orthweb exists and was not created by Korthweb; it is left as it is: give tenant flux-system/mhr another name or namespace"},
+		"another tenant's layer": {emit.NotOwnedError{Object: "Kustomization/flux-system/x", Owner: "flux-system/bhs", Tenant: "flux-system/mhr"},
+			"Kustomization/flux-system/x exists and belongs to tenant flux-system/bhs; it is left as it is: remove it, or give tenant flux-system/mhr another name or namespace"},
+		"anybody's account": {emit.NotOwnedError{Object: "ServiceAccount/flux-system/x", Tenant: "flux-system/mhr"},
+			"ServiceAccount/flux-system/x exists and was not created by Korthweb; it is left as it is: remove it, or give tenant flux-system/mhr another name or namespace"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(tc.err.Error()).To(Equal(tc.want))
+		})
+	}
+}
+
+// Whoever removed the tenant is named, and the images may be another facility's.
+func TestRetainedError(t *testing.T) {
+	for revision, by := range map[string]string{"main@sha1:1111": "main@sha1:1111", "local": "its Tenant was deleted by hand"} {
+		t.Run(revision, func(t *testing.T) {
+			err := &emit.RetainedError{Namespace: "bhs-orthweb", Revision: revision, Tenant: newTenant("bhs"), Approval: "bhs-orthweb/1234"}
+			NewWithT(t).Expect(err.Error()).To(Equal("Namespace/bhs-orthweb was kept with its data when its tenant was removed (" + by + "); nothing is applied. " +
+				"If the images are another facility's, give this tenant another name instead. To take it into use again: " +
+				"kubectl -n flux-system annotate --overwrite tenants.korthweb.digihunch.com bhs korthweb.digihunch.com/approve-adoption=bhs-orthweb/1234"))
+		})
+	}
+}

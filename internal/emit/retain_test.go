@@ -51,6 +51,28 @@ func TestRemoveLetsPruneFirst(t *testing.T) {
 	f.Expect(f.writes).To(BeEmpty(), "while it waits")
 }
 
+// Where the namespace is gone, a layer's word that all is applied in it is not believed: both layers are made anew with it.
+func TestApplyForgetsLayersOfLostNamespace(t *testing.T) {
+	f := newFixture(t)
+	tenant := createTenant(f.WithT, "lost")
+	// A layer that was left by a namespace that is gone: envtest has nobody who would let a namespace go.
+	left := emit.Kustomization(tenant, v1alpha1.ApplicationLayer)
+	left.SetFinalizers([]string{"finalizers.fluxcd.io"})
+	f.Expect(admin.Create(ctx, left)).To(Succeed())
+
+	_, err := f.Apply(ctx, tenant, published("r1"))
+	f.Expect(err).To(MatchError("Kustomization/flux-system/lost-application is being deleted; it is created again once it is gone"))
+	ns := &corev1.Namespace{}
+	f.Expect(apierrors.IsNotFound(admin.Get(ctx, types.NamespacedName{Name: tenant.Spec.Namespace}, ns))).To(BeTrue(), "the namespace comes after")
+
+	f.Expect(admin.Patch(ctx, left, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
+	f.Eventually(func() error {
+		_, err := f.Apply(ctx, tenant, published("r1"))
+		return err
+	}).Should(Succeed())
+	f.Expect(kustomization(f.WithT, tenant, v1alpha1.ApplicationLayer).UID).NotTo(Equal(left.GetUID()))
+}
+
 // A namespace that a removal kept is not taken into use again until that is approved for this very namespace.
 func TestRetained(t *testing.T) {
 	f := newFixture(t)
@@ -74,7 +96,7 @@ func TestRetained(t *testing.T) {
 		again.Annotations = map[string]string{v1alpha1.ApproveAdoptionAnnotation: value}
 		f.reset()
 		_, err = f.Apply(ctx, again, published("r2"))
-		f.Expect(err).To(MatchError(HaveSuffix("kubectl -n flux-system annotate --overwrite tenant retained "+
+		f.Expect(err).To(MatchError(HaveSuffix("kubectl -n flux-system annotate --overwrite tenants.korthweb.digihunch.com retained "+
 			v1alpha1.ApproveAdoptionAnnotation+"="+approval)), name)
 		f.Expect(emit.Reason(err)).To(Equal(v1alpha1.RetainedReason))
 		f.Expect(f.writes).To(BeEmpty(), name)

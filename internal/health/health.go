@@ -19,8 +19,9 @@ import (
 )
 
 // MaxMessageLength is the longest message of a layer or condition in bytes. Flux's own may be 20,000
-// long, with a line per object; a table of tenants shows one line.
-const MaxMessageLength = 400
+// long, with a line per object; a table of tenants shows one line. What an admission policy refuses ends with what to do,
+// which has to fit.
+const MaxMessageLength = 1024
 
 // Input is all that an assessment depends on.
 type Input struct {

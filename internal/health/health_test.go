@@ -335,6 +335,12 @@ func TestLongMessages(t *testing.T) {
 		g.Expect(message).To(HaveSuffix("…"))
 		g.Expect(message).NotTo(ContainSubstring("\n"))
 	}
+
+	// What to do about a refusal stands at its end.
+	refusal := "Deployment/bhs-orthweb/orthanc dry-run failed (Forbidden): " + strings.Repeat("x", 700) + "; list it in allowed-registries"
+	r = health.Assess(health.Input{Tenant: newTenant(), Revision: published, Now: now, Application: layer("application"),
+		Dependency: layer("dependency", failing(meta.ReconciliationFailedReason, refusal))})
+	g.Expect(r.Conditions[0].Message).To(HaveSuffix("list it in allowed-registries"))
 }
 
 func TestWanted(t *testing.T) {

@@ -378,26 +378,53 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// What to ask of the platform is what opens the field: allowing what it has reserved itself would stop the repository.
+func TestAdviceOnReservedField(t *testing.T) {
+	const allow, take = "or ask the platform to allow %s in spec.facilityFields.allow of the TenantRepository", "or ask the platform to take %s out of spec.facilityFields.reserve of the TenantRepository"
+	for name, tc := range map[string]struct {
+		reserve []string
+		spec    string
+		want    string
+	}{
+		"by the API":                         {nil, "quota: {hard: {pods: 1}}", fmt.Sprintf(allow, "spec.quota.hard")},
+		"by the platform":                    {[]string{"spec.monitoring"}, "monitoring: {serviceMonitor: true}", fmt.Sprintf(take, "spec.monitoring")},
+		"by the platform, the field itself":  {[]string{"spec.displayName"}, "displayName: X", fmt.Sprintf(take, "spec.displayName")},
+		"by the platform, below it":          {[]string{"spec.ingress.web.host"}, "ingress: {web: null}", fmt.Sprintf(take, "spec.ingress.web.host")},
+		"by the API, and its parent by both": {[]string{"spec.ingress"}, "ingress: {service: {type: NodePort}}", fmt.Sprintf(allow, "spec.ingress.service.type")},
+		"by both":                            {[]string{"spec.deletionPolicy"}, "deletionPolicy: Delete", fmt.Sprintf(take, "spec.deletionPolicy")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			rules, errs := tenant.NewRules(&v1alpha1.TenantRepositorySpec{FacilityFields: v1alpha1.FacilityFields{Reserve: tc.reserve}})
+			g.Expect(errs).To(BeEmpty())
+			r, err := tenant.Load(files{"tenants/x.yaml": simple("x", tc.spec)}.fs(), tenant.Options{Path: "tenants", Rules: rules})
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(r.Problems).NotTo(BeEmpty())
+			g.Expect(r.Problems[0].Message).To(HaveSuffix(tc.want))
+		})
+	}
+}
+
 func TestNewRulesRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spec v1alpha1.TenantRepositorySpec
 		want string
 	}{
 		"a path that no Tenant has": {v1alpha1.TenantRepositorySpec{FacilityFields: v1alpha1.FacilityFields{Allow: []string{"spec.quota", "spec.quotas"}}},
-			`spec.facilityFields.allow[1]: Invalid value: "spec.quotas": no Tenant has this field, did you mean spec.quota?`},
+			`spec.facilityFields.allow[1]: "spec.quotas": no Tenant has this field, did you mean spec.quota?`},
 		"an index":         {v1alpha1.TenantRepositorySpec{FacilityFields: v1alpha1.FacilityFields{Reserve: []string{"spec.patches[0]"}}}, "spec.facilityFields.reserve[0]"},
 		"an empty path":    {v1alpha1.TenantRepositorySpec{FacilityFields: v1alpha1.FacilityFields{Allow: []string{""}}}, "without indices"},
 		"the name":         {v1alpha1.TenantRepositorySpec{FacilityFields: v1alpha1.FacilityFields{Reserve: []string{"metadata.name"}}}, "no Tenant has this field"},
 		"both":             {v1alpha1.TenantRepositorySpec{FacilityFields: v1alpha1.FacilityFields{Allow: []string{"spec.quota"}, Reserve: []string{"spec.quota"}}}, "is both allowed and reserved"},
-		"classes in all":   {v1alpha1.TenantRepositorySpec{Path: "./tenants", ClassPath: "tenants/"}, "spec.classPath: Invalid value"},
-		"classes above":    {v1alpha1.TenantRepositorySpec{Path: "a/b", ClassPath: "a"}, "spec.classPath: Invalid value"},
-		"classes anywhere": {v1alpha1.TenantRepositorySpec{Path: "", ClassPath: "."}, "spec.classPath: Invalid value"},
+		"classes in all":   {v1alpha1.TenantRepositorySpec{Path: "./tenants", ClassPath: "tenants/"}, "spec.classPath: \"tenants/\": must not be"},
+		"classes above":    {v1alpha1.TenantRepositorySpec{Path: "a/b", ClassPath: "a"}, "spec.classPath: \"a\": must not be"},
+		"classes anywhere": {v1alpha1.TenantRepositorySpec{Path: "", ClassPath: "."}, "spec.classPath: \".\": must not be"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			_, errs := tenant.NewRules(&tc.spec)
 			g.Expect(errs).To(HaveLen(1))
-			g.Expect(errs[0].Error()).To(ContainSubstring(tc.want))
+			g.Expect(tenant.Describe(errs)).To(ContainSubstring(tc.want))
 		})
 	}
 }

@@ -25,6 +25,12 @@ var privateDomains = []string{"corp", "example", "home", "intern", "intra", "int
 // Nor is a name with a dash, such as bhs-orthweb, but for a name of another script.
 var letters = regexp.MustCompile(`^([a-z]+|xn--[-a-z0-9]+)$`)
 
+// internal is the top-level domain of clouds' own networks.
+const (
+	internal        = "internal"
+	refusesInternal = "names in .internal are refused, since clouds keep their metadata services there"
+)
+
 // checkHost judges the DNS name or IP address of another machine, outside of the cluster.
 func checkHost(host string, at *field.Path) field.ErrorList {
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -60,6 +66,8 @@ func checkName(host string, at *field.Path, namespaces []string) field.ErrorList
 		return field.ErrorList{field.Invalid(at, host, "must be an IP address or a DNS name whose last label is no number, without a port or a dot at its end")}
 	case len(labels) < 2:
 		return field.ErrorList{field.Invalid(at, host, "is a name inside the cluster, as it has one label: write it in full, such as "+host+".example.com")}
+	case top == internal:
+		return field.ErrorList{field.Invalid(at, host, refusesInternal+": give the IP address")}
 	case !letters.MatchString(top), insideCluster(labels), isPlatformNamespace(top, namespaces):
 		return field.ErrorList{field.Invalid(at, host, "is a name inside the cluster: name a host outside of it")}
 	}
@@ -75,11 +83,11 @@ func lastLabel(host string) string {
 }
 
 // insideCluster tells whether a name is one that the cluster's DNS answers, whatever the cluster's domain is
-// (https://github.com/kubernetes/dns/blob/master/docs/specification.md), or one of a cloud's own network.
+// (https://github.com/kubernetes/dns/blob/master/docs/specification.md).
 func insideCluster(labels []string) bool {
 	n := len(labels)
 	switch {
-	case labels[n-1] == "svc", labels[n-1] == "internal", labels[n-1] == "local" && labels[n-2] == "cluster":
+	case labels[n-1] == "svc", labels[n-1] == "local" && labels[n-2] == "cluster":
 		return true
 	case n > 3:
 		return slices.Contains(labels[2:], "svc") || slices.Contains(labels[2:], "pod")
@@ -89,14 +97,25 @@ func insideCluster(labels []string) bool {
 
 // checkOwnHosts judges the names that a tenant is reached by.
 func checkOwnHosts(s *v1alpha1.TenantSpec, at *field.Path, namespaces []string) field.ErrorList {
-	errs := checkName(s.Domain, at.Child("domain"), namespaces)
+	errs := checkOwnHost(s.Domain, at.Child("domain"), namespaces)
 	if web := string(s.Ingress.Web.Host); web != s.Domain {
-		errs = append(errs, checkName(web, at.Child("ingress", "web", "host"), namespaces)...)
+		errs = append(errs, checkOwnHost(web, at.Child("ingress", "web", "host"), namespaces)...)
 	}
 	if dicom := string(s.Ingress.DICOM.Host); !strings.HasSuffix(dicom, "."+s.Domain) {
-		errs = append(errs, checkName(dicom, at.Child("ingress", "dicom", "host"), namespaces)...)
+		errs = append(errs, checkOwnHost(dicom, at.Child("ingress", "dicom", "host"), namespaces)...)
 	}
 	return errs
+}
+
+// checkOwnHost judges a name that a tenant is reached by.
+func checkOwnHost(host string, at *field.Path, namespaces []string) field.ErrorList {
+	switch top := lastLabel(host); {
+	case number.MatchString(top):
+		return field.ErrorList{field.Invalid(at, host, "must be a DNS name such as bhs.orthweb.com, not an IP address")}
+	case top == internal:
+		return field.ErrorList{field.Invalid(at, host, refusesInternal+": choose another domain")}
+	}
+	return checkName(host, at, namespaces)
 }
 
 // checkEndpoint judges the https URL of a service.

@@ -44,7 +44,7 @@ func TestHostIsInsideTheCluster(t *testing.T) {
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "istiod.istio-system",
 		"istiod.istio-system.svc", "prometheus.monitoring", "grafana.monitoring", "kube-dns.kube-system.svc.cluster.local",
 		"a.b.svc.k8s.example.com", "10-1-2-3.mhr-orthweb.pod.cluster.local", "10-1-2-3.mhr-orthweb.pod.k8s.example.com",
-		"metadata.google.internal", "METADATA.google.Internal", "instance-data.ec2.internal", "cluster.local", "x.cluster.local",
+		"cluster.local", "x.cluster.local",
 		"postgres-1.postgres.mhr-orthweb", "postgres-1.postgres.mhr-orthweb.svc",
 	} {
 		t.Run(host, func(t *testing.T) {
@@ -63,6 +63,34 @@ func TestHostIsInsideTheCluster(t *testing.T) {
 				expectRefused(t, text, place.field, "inside the cluster")
 			}
 		})
+	}
+}
+
+// TestHostIsInternal holds that no field takes a name in .internal, and says what to give instead.
+func TestHostIsInternal(t *testing.T) {
+	const message = "names in .internal are refused, since clouds keep their metadata services there: "
+	for _, host := range []string{"metadata.google.internal", "METADATA.google.Internal", "instance-data.ec2.internal"} {
+		for _, place := range places {
+			host := host
+			if strings.Contains(place.field, "endpoint") {
+				host = strings.ToLower(host)
+			}
+			expectRefused(t, simple("x", fmt.Sprintf(place.spec, host)), place.field, message+"give the IP address")
+		}
+		for _, place := range ownPlaces {
+			text := strings.Replace(simple("x", fmt.Sprintf(place.spec, strings.ToLower(host))), "  domain: x.orthweb.com\n", "", 1)
+			expectRefused(t, text, place.field, message+"choose another domain")
+		}
+	}
+}
+
+// TestOwnHostIsAddress holds that a tenant is reached by names.
+func TestOwnHostIsAddress(t *testing.T) {
+	for _, host := range []string{"10.1.2.3", "127.1", "8.8.8.8"} {
+		for _, place := range ownPlaces {
+			text := strings.Replace(simple("x", fmt.Sprintf(place.spec, host)), "  domain: x.orthweb.com\n", "", 1)
+			expectRefused(t, text, place.field, "must be a DNS name such as bhs.orthweb.com, not an IP address")
+		}
 	}
 }
 

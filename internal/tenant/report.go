@@ -71,6 +71,17 @@ func (c *class) contribution(path string, own *node, complete bool) string {
 	}
 }
 
+// Describe words errors of fields, in the cluster as offline.
+func Describe(errs field.ErrorList) string {
+	texts := make([]string, 0, len(errs))
+	for _, err := range errs {
+		if text := err.Field + ": " + describe(err); !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
 // describe words an error of a field: what was found and what was expected.
 func describe(err *field.Error) string {
 	message := ""

@@ -107,7 +107,11 @@ func (l *loader) reportReserved(doc *document, class *class) []breach {
 		case "metadata.annotations", "spec.namespace":
 			move = "" // no class has these
 		}
-		message += fmt.Sprintf(": remove it here, %sor ask the platform to allow %s in spec.facilityFields.allow of the TenantRepository", move, withoutIndices(allow))
+		ask := fmt.Sprintf("allow %s in spec.facilityFields.allow", withoutIndices(allow))
+		if reserved := l.opts.Rules.reservedAs(withoutIndices(allow)); reserved != "" {
+			ask = fmt.Sprintf("take %s out of spec.facilityFields.reserve", reserved)
+		}
+		message += fmt.Sprintf(": remove it here, %sor ask the platform to %s of the TenantRepository", move, ask)
 		l.report(doc.file, b.line, doc.name(), path, v1alpha1.ReservedFieldReason, message)
 	}
 	return found

@@ -55,6 +55,7 @@ const configField = "spec.orthanc.config"
 // Rules are what a platform says of the definitions of one TenantRepository.
 type Rules struct {
 	fields             *access
+	reserve            []string // what the platform reserves beside the API
 	domains            []string // "" for any
 	serviceAnnotations map[string]bool
 	opensConfig        bool // to all options of Orthanc that a class may set
@@ -73,6 +74,7 @@ func NewRules(spec *v1alpha1.TenantRepositorySpec) (*Rules, field.ErrorList) {
 	fields, errs := amend(spec.FacilityFields, at.Child("facilityFields"))
 	r := &Rules{
 		fields:             fields,
+		reserve:            spec.FacilityFields.Reserve,
 		serviceAnnotations: map[string]bool{},
 		opensConfig:        slices.Contains(spec.FacilityFields.Allow, configField),
 	}
@@ -129,6 +131,24 @@ func amend(amendments v1alpha1.FacilityFields, at *field.Path) (*access, field.E
 	}
 	fields.sum()
 	return fields, errs
+}
+
+// reservedAs returns the path of facilityFields.reserve that reserves a field, or something below it; "" where allowing the
+// field opens it.
+func (r *Rules) reservedAs(field string) string {
+	if slices.Contains(r.reserve, field) {
+		return field
+	}
+	if api := marks().at(field); api == nil || api.someReserved {
+		return ""
+	}
+	most := ""
+	for _, p := range r.reserve {
+		if (strings.HasPrefix(field, p+".") || strings.HasPrefix(p, field+".")) && len(p) > len(most) {
+			most = p
+		}
+	}
+	return most
 }
 
 // likePath suggests the path that is most like another.

@@ -110,6 +110,11 @@ func TestTenantByHand(t *testing.T) {
 	tenant := &v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)}
 	g.Expect(shared.client.Delete(t.Context(), tenant, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
 	f.expectOffline(t, name, kept)
+	events := &corev1.EventList{}
+	g.Expect(shared.client.List(t.Context(), events, client.InNamespace(stack.FluxNamespace),
+		client.MatchingFields{"involvedObject.name": name, "reason": "TakingOffline"})).To(Succeed())
+	g.Expect(events.Items).To(ContainElement(HaveField("Message", And(ContainSubstring("its data stays; to stop this apply the Tenant again"),
+		ContainSubstring("waiting for Kustomization/flux-system/"+name)))))
 	for _, order := range [][2]string{
 		{"gone Deployment orthanc", "gone Kustomization " + name + "-application"},
 		{"gone Kustomization " + name + "-application", "going Kustomization " + name + "-dependency"},
