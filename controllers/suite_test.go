@@ -4,7 +4,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	artifactcfg "github.com/fluxcd/pkg/artifact/config"
@@ -27,7 +25,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -49,40 +46,16 @@ import (
 
 var (
 	ctx    = context.Background()
-	scheme = runtime.NewScheme()
+	scheme *runtime.Scheme
 	admin  client.Client
 	server *apiserver.Server
 )
 
 func TestMain(m *testing.M) {
-	code, err := runWithAPIServer(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runWithAPIServer(m *testing.M) (code int, err error) {
-	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
-	} {
-		if err := add(scheme); err != nil {
-			return 1, err
-		}
-	}
-	if server, err = apiserver.Start(ctx); err != nil {
-		return 1, err
-	}
-	defer func() {
-		if stopErr := server.Stop(); err == nil {
-			err = stopErr
-		}
-	}()
-	if admin, err = client.New(server.Admin, client.Options{Scheme: scheme}); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	apiserver.Main(ctx, m, func(s *apiserver.Server, kinds *runtime.Scheme, c client.Client) error {
+		server, scheme, admin = s, kinds, c
+		return nil
+	})
 }
 
 // harness is one platform namespace with a running Tenant controller, under the roles of config/rbac. Nothing acts on what
@@ -144,19 +117,16 @@ func (h *harness) start() {
 	h.Expect(err).NotTo(HaveOccurred())
 	renderer, err := render.New(bundles.FS)
 	h.Expect(err).NotTo(HaveOccurred())
-	store, err := storage.New(&artifactcfg.Options{StoragePath: h.storage, StorageAdvAddress: "korthweb",
-		ArtifactRetentionTTL: time.Hour, ArtifactRetentionRecords: 2})
-	h.Expect(err).NotTo(HaveOccurred())
-	self := rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}
 	reconciler := &TenantReconciler{
 		Client:                    mgr.GetClient(),
 		EventRecorder:             h.events,
 		Renderer:                  renderer,
-		Publisher:                 artifact.NewPublisher(store),
+		Publisher:                 h.publisher(),
 		History:                   artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader()),
 		Uncached:                  mgr.GetAPIReader(),
-		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), self),
+		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), h.self()),
 		DependencyRequeueInterval: 200 * time.Millisecond,
+		grace:                     2 * time.Second,
 	}
 	running, cancel := context.WithCancel(ctx)
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](50*time.Millisecond, time.Second)
@@ -167,6 +137,19 @@ func (h *harness) start() {
 		cancel()
 		h.Expect(<-done).To(Succeed())
 	})
+}
+
+// publisher returns a Publisher to the harness' storage.
+func (h *harness) publisher() *artifact.Publisher {
+	store, err := storage.New(&artifactcfg.Options{StoragePath: h.storage, StorageAdvAddress: "korthweb",
+		ArtifactRetentionTTL: time.Hour, ArtifactRetentionRecords: 2})
+	h.Expect(err).NotTo(HaveOccurred())
+	return artifact.NewPublisher(store)
+}
+
+// self is who the controller is to the apiserver.
+func (h *harness) self() rbacv1.Subject {
+	return rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.FieldManager}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

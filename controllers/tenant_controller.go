@@ -52,6 +52,9 @@ type TenantReconciler struct {
 	// Uncached reads past the cache, before anything is concluded from a Tenant's absence.
 	Uncached client.Reader
 
+	// Namespace of the Tenants of this instance; empty for all.
+	Namespace string
+
 	// Selector chooses the Tenants of this instance, by label; all of them where nil.
 	Selector labels.Selector
 
@@ -68,8 +71,12 @@ type TenantReconciler struct {
 	sweeping sync.Mutex
 	swept    bool
 
-	// uid of the CustomResourceDefinition of Tenants, as it was last looked at.
-	uid atomic.Value
+	// definedBy is the CustomResourceDefinition of Tenants as it was last looked at, a definedBy.
+	definedBy atomic.Value
+	// known are the UIDs of the Tenants that were seen since, absentSince when one was first found to be gone, by name.
+	known, absentSince sync.Map
+	// grace is how long a Tenant made by hand may be away; absentGrace where it is 0.
+	grace time.Duration
 	// unserved is until when it is known that there is none, as a time.Time.
 	unserved atomic.Value
 }
@@ -101,6 +108,7 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 		return ctrl.Result{}, err
 	}
 	if r.Selector != nil && !r.Selector.Matches(labels.Set(obj.Labels)) {
+		r.History.Forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 
@@ -116,6 +124,7 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 
 	before := obj.DeepCopy()
 	defer func() {
+		markError(obj, retErr)
 		if err := patchStatus(ctx, r.Client, before, obj); err != nil {
 			result, retErr = ctrl.Result{}, kerrors.NewAggregate([]error{retErr, err})
 		}
@@ -124,10 +133,48 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (res
 		eventOnChange(ctx, r.EventRecorder, before, obj, obj.Status.LastAttemptedRevision, news)
 	}()
 
+	r.absentSince.Delete(req.NamespacedName)
+	if err := r.learnDefinition(ctx, obj); err != nil {
+		return ctrl.Result{}, err
+	}
 	if !obj.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, obj)
 	}
 	return r.reconcile(ctx, obj)
+}
+
+// failure is an error with the reason for its condition.
+type failure struct {
+	reason string
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+
+func (f *failure) Unwrap() error { return f.err }
+
+// told is the reason of a failure that conditions tell of already.
+const told = ""
+
+func failed(reason string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{reason, err}
+}
+
+// markError says in obj's conditions why it is tried again.
+func markError(obj *v1alpha1.Tenant, err error) {
+	if err == nil {
+		return
+	}
+	reason := meta.FailedReason
+	if f := new(failure); errors.As(err, &f) {
+		reason = f.reason
+	}
+	if reason != told {
+		markFailed(obj, reason, err)
+	}
 }
 
 func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) (ctrl.Result, error) {
@@ -169,25 +216,27 @@ func (r *TenantReconciler) reconcile(ctx context.Context, obj *v1alpha1.Tenant) 
 	if resolved.Status.Artifact, err = r.announced(ctx, obj); err != nil {
 		return ctrl.Result{}, err
 	}
+	if resolved.Status.Artifact != nil {
+		if err := r.History.Meet(ctx, client.ObjectKeyFromObject(obj)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
 	published, err := r.Publisher.Publish(ctx, resolved, archiveFiles(files), obj.Annotations[v1alpha1.RevisionAnnotation])
 	if err != nil {
-		markFailed(obj, v1alpha1.PublishFailedReason, err)
-		return ctrl.Result{}, err
+		return ctrl.Result{}, failed(v1alpha1.PublishFailedReason, err)
 	}
 	state := artifact.NewState(obj, published)
 	if err := r.keep(ctx, obj, state, published); tooLarge(err) {
 		return r.refuse(ctx, obj, v1alpha1.PublishFailedReason, err)
 	} else if err != nil {
-		markFailed(obj, v1alpha1.PublishFailedReason, err)
-		return ctrl.Result{}, err
+		return ctrl.Result{}, failed(v1alpha1.PublishFailedReason, err)
 	}
 	emitted, err := r.Applier.Apply(ctx, resolved, published)
 	if err != nil {
-		return r.emitFailed(ctx, obj, state, err)
+		return r.emitFailed(ctx, obj, state, resolved.Status.Artifact, err)
 	}
 	if err := r.History.Prune(ctx, client.ObjectKeyFromObject(obj), state, published.Digest); err != nil {
-		markFailed(obj, v1alpha1.PublishFailedReason, err)
-		return ctrl.Result{}, err
+		return ctrl.Result{}, failed(v1alpha1.PublishFailedReason, err)
 	}
 	if obj.Status.LastAttemptedRevision != published.Revision {
 		recordEvent(ctx, r.EventRecorder, obj, published.Revision, corev1.EventTypeNormal, "Published",
@@ -235,20 +284,24 @@ func (r *TenantReconciler) validate(resolved *v1alpha1.Tenant) *refusal {
 }
 
 // emitFailed says why the emitted objects could not be written and when that is tried again.
-// Flux may have been told of an earlier bundle only: that is kept where it fetches it from.
-func (r *TenantReconciler) emitFailed(ctx context.Context, obj *v1alpha1.Tenant, state *artifact.State, err error) (ctrl.Result, error) {
-	reason := emit.Reason(err)
-	markFailed(obj, reason, err)
-	if a := obj.Status.Artifact; a != nil && a.Digest != state.Artifact.Digest {
+// Flux may have been told of an earlier bundle only: what is announced is kept where Flux fetches it from.
+func (r *TenantReconciler) emitFailed(ctx context.Context, obj *v1alpha1.Tenant, state *artifact.State, announced *meta.Artifact, err error) (ctrl.Result, error) {
+	if announced != nil && announced.Digest != state.Artifact.Digest {
 		_, _, _, restoreErr := r.restoreArchive(ctx, obj)
-		pruneErr := r.History.Prune(ctx, client.ObjectKeyFromObject(obj), state, a.Digest)
-		if err := errors.Join(restoreErr, pruneErr); err != nil {
-			return ctrl.Result{}, err
+		pruneErr := r.History.Prune(ctx, client.ObjectKeyFromObject(obj), state, announced.Digest)
+		if keepErr := errors.Join(restoreErr, pruneErr); keepErr != nil {
+			return ctrl.Result{}, failed(emit.Reason(err), errors.Join(err, keepErr))
 		}
 	}
+	return r.retry(obj, emit.Reason(err), err)
+}
+
+// retry says that obj is tried again: soon where what stands in the way is known, and is another's to clear.
+func (r *TenantReconciler) retry(obj *v1alpha1.Tenant, reason string, err error) (ctrl.Result, error) {
 	if reason == v1alpha1.EmitFailedReason {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, failed(reason, err)
 	}
+	markFailed(obj, reason, err)
 	return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 }
 

@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/emit"
 )
 
 // finalize takes a marked tenant down in the order in which nothing is needed any more. What acts for the
@@ -28,10 +30,12 @@ func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (
 	resolved := obj.DeepCopy()
 	resolved.SetDefaults()
 
-	done, waitingFor, err := r.Applier.Remove(ctx, resolved)
+	done, waitingFor, err := r.remove(ctx, resolved)
+	if e := new(emit.FluxNotInstalledError); errors.As(err, &e) {
+		return r.retry(obj, v1alpha1.FluxNotInstalledReason, fmt.Errorf("cannot remove the tenant: %w", err))
+	}
 	if err != nil {
-		markFailed(obj, meta.PruneFailedReason, err)
-		return ctrl.Result{}, err
+		return ctrl.Result{}, failed(meta.PruneFailedReason, err)
 	}
 	if !done {
 		message := describeWaiting(resolved, waitingFor)
@@ -39,15 +43,28 @@ func (r *TenantReconciler) finalize(ctx context.Context, obj *v1alpha1.Tenant) (
 		conditions.MarkUnknown(obj, meta.ReadyCondition, v1alpha1.RemovingReason, "%s", message)
 		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 	}
+	return ctrl.Result{}, failed(meta.PruneFailedReason, r.dropFinalizer(ctx, obj))
+}
+
+// remove takes down what is emitted for a tenant as it was published, under the deletionPolicy that it has by now, and then
+// what was published. A layer may have to apply it once more, so it is served until nothing is left.
+func (r *TenantReconciler) remove(ctx context.Context, resolved *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
+	good, published, _, err := r.restoreArchive(ctx, resolved)
+	if err != nil {
+		return false, "", fmt.Errorf("cannot serve what was last published: %w", err)
+	}
+	emitted := resolved
+	if good != nil {
+		good.Spec.DeletionPolicy = resolved.Spec.DeletionPolicy
+		emitted = good
+	}
+	if done, waitingFor, err = r.Applier.Remove(ctx, emitted, published); err != nil || !done {
+		return false, waitingFor, err
+	}
 	if err := r.Publisher.Remove(resolved); err != nil {
-		markFailed(obj, meta.PruneFailedReason, err)
-		return ctrl.Result{}, err
+		return false, "", err
 	}
-	if err := r.History.Remove(ctx, client.ObjectKeyFromObject(obj)); err != nil {
-		markFailed(obj, meta.PruneFailedReason, err)
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{}, r.dropFinalizer(ctx, obj)
+	return true, "", r.History.Remove(ctx, client.ObjectKeyFromObject(resolved))
 }
 
 // describeWaiting says what a removal waits for, since when it goes on, what becomes of the data, and where to look.
@@ -56,9 +73,10 @@ func describeWaiting(t *v1alpha1.Tenant, waitingFor string) string {
 	if t.Spec.DeletionPolicy == v1alpha1.DeleteData {
 		data = "data is deleted"
 	}
-	message := fmt.Sprintf("removing: waiting for %s to be gone (%s); the removal began at %s", waitingFor, data, t.DeletionTimestamp.UTC().Format(time.RFC3339))
+	message := fmt.Sprintf("removing: waiting for %s (%s); the removal began at %s", waitingFor, data, t.DeletionTimestamp.UTC().Format(time.RFC3339))
 	if name, is := strings.CutPrefix(waitingFor, kustomizev1.KustomizationKind+"/"); is {
 		namespace, name, _ := strings.Cut(name, "/")
+		name, _, _ = strings.Cut(name, " ")
 		message += fmt.Sprintf("; look at: kubectl -n %s describe kustomization %s", namespace, name)
 	}
 	return message

@@ -3,12 +3,14 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
 	"github.com/fluxcd/pkg/runtime/jitter"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +25,7 @@ import (
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/artifact"
+	"github.com/digihunch/korthweb/internal/emit"
 )
 
 // tenantDefinition is the name of the CustomResourceDefinition of Tenants.
@@ -30,6 +33,10 @@ var tenantDefinition = "tenants." + v1alpha1.GroupVersion.Group
 
 // putBackInterval is how soon it is looked again whether a Tenant that is gone can be put back.
 const putBackInterval = 2 * time.Second
+
+// absentGrace is how long a Tenant made by hand may be away before it is taken offline: kubectl replace --force deletes it
+// and makes it anew.
+const absentGrace = 10 * time.Second
 
 // +kubebuilder:rbac:groups=apps,resources=controllerrevisions,verbs=get;list;create;patch;delete
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,resourceNames=tenants.korthweb.digihunch.com,verbs=get
@@ -39,7 +46,7 @@ func (r *TenantReconciler) refuse(ctx context.Context, obj *v1alpha1.Tenant, rea
 	served, err := r.serveLastGood(ctx, obj)
 	if err != nil {
 		markStalled(obj, reason, fmt.Errorf("%w; what was last published cannot be served: %w", cause, err))
-		return ctrl.Result{}, fmt.Errorf("cannot serve what was last published: %w", err)
+		return ctrl.Result{}, failed(told, fmt.Errorf("cannot serve what was last published: %w", err))
 	}
 	if !served {
 		markStalled(obj, reason, fmt.Errorf("%w; nothing was published before: nothing is served", cause))
@@ -52,8 +59,11 @@ func (r *TenantReconciler) refuse(ctx context.Context, obj *v1alpha1.Tenant, rea
 // serveLastGood makes the cluster and the storage hold what was last published, whatever the definition says by now. It
 // says whether there is anything.
 func (r *TenantReconciler) serveLastGood(ctx context.Context, obj *v1alpha1.Tenant) (bool, error) {
-	good, published, _, err := r.restoreArchive(ctx, obj)
+	good, published, state, err := r.restoreArchive(ctx, obj)
 	if err != nil || good == nil {
+		return false, err
+	}
+	if err := r.History.Note(ctx, client.ObjectKeyFromObject(obj), state, r.notes(obj, false)); err != nil {
 		return false, err
 	}
 	emitted, err := r.Applier.Apply(ctx, good, published)
@@ -66,32 +76,46 @@ func (r *TenantReconciler) serveLastGood(ctx context.Context, obj *v1alpha1.Tena
 	return true, nil
 }
 
-// suspend tells Flux to change nothing. Only what is gone is put back, as suspended.
+// suspend tells Flux to change nothing, before all else: something may be broken. Only what is gone is put back, as
+// suspended. The status stays as it is, but for what fails now and what failed before.
 func (r *TenantReconciler) suspend(ctx context.Context, obj, resolved *v1alpha1.Tenant) (ctrl.Result, error) {
-	good, published, state, err := r.restoreArchive(ctx, obj)
-	if err != nil {
-		return ctrl.Result{}, err
+	suspendErr := r.Applier.Suspend(ctx, resolved)
+	if suspendErr != nil {
+		suspendErr = fmt.Errorf("cannot suspend the layers: %w", suspendErr)
 	}
-	if good != nil {
-		good.Spec.Suspend = true
-		emitted, err := r.Applier.Restore(ctx, good, published)
-		if err != nil {
-			return ctrl.Result{}, fmt.Errorf("cannot put back what is gone of a suspended tenant: %w", err)
-		}
-		if obj.Status.Artifact == nil { // it was put back itself
-			obj.Status.Artifact = published
-			obj.Status.LastAttemptedRevision = published.Revision
-			obj.Status.Inventory = emitted.Inventory
-		}
-		notes := artifact.Notes{DefinitionUID: r.definitionUID(), Suspended: true}
-		if err := r.History.Note(ctx, client.ObjectKeyFromObject(obj), state, notes); err != nil {
-			return ctrl.Result{}, err
-		}
+	restoreErr := r.restoreSuspended(ctx, obj)
+	if restoreErr != nil {
+		restoreErr = fmt.Errorf("cannot put back what is gone of a suspended tenant: %w", restoreErr)
 	}
-	if err := r.Applier.Suspend(ctx, resolved); err != nil {
-		return ctrl.Result{}, fmt.Errorf("cannot suspend the layers: %w", err)
+	if err := errors.Join(suspendErr, restoreErr); err != nil {
+		return r.retry(obj, emit.Reason(err), err)
+	}
+	if conditions.GetReason(obj, meta.ReconcilingCondition) == meta.ProgressingWithRetryReason {
+		conditions.Delete(obj, meta.ReconcilingCondition)
+		conditions.MarkUnknown(obj, meta.ReadyCondition, meta.SuspendedReason, "suspended: nothing is changed")
 	}
 	return ctrl.Result{}, nil
+}
+
+func (r *TenantReconciler) restoreSuspended(ctx context.Context, obj *v1alpha1.Tenant) error {
+	good, published, state, err := r.restoreArchive(ctx, obj)
+	if err != nil || good == nil {
+		return err
+	}
+	if err := r.History.Note(ctx, client.ObjectKeyFromObject(obj), state, r.notes(obj, true)); err != nil {
+		return err
+	}
+	good.Spec.Suspend = true
+	emitted, err := r.Applier.Restore(ctx, good, published)
+	if err != nil {
+		return err
+	}
+	if obj.Status.Artifact == nil { // it was put back itself
+		obj.Status.Artifact = published
+		obj.Status.LastAttemptedRevision = published.Revision
+		obj.Status.Inventory = emitted.Inventory
+	}
+	return nil
 }
 
 // restoreArchive puts what was last published back into the storage, where it is not there. It returns the Tenant that it
@@ -147,14 +171,16 @@ func (r *TenantReconciler) announced(ctx context.Context, obj *v1alpha1.Tenant) 
 //   - Its CustomResourceDefinition is gone, is going, or is another than that it was an object of: the Tenant went with it.
 //     Put back, as soon as the kind is served.
 //   - Its namespace is going: all that is kept goes with it, and nothing can be put back or taken down.
-//   - Else its owner deleted it.
+//   - Else its owner deleted it, unless it is back within absentGrace.
 func (r *TenantReconciler) absent(ctx context.Context, key types.NamespacedName) (ctrl.Result, error) {
+	r.known.Delete(key)
 	soon := ctrl.Result{RequeueAfter: putBackInterval}
-	definition, err := r.definition(ctx)
+	definition, err := r.staying(ctx)
 	if err != nil || definition == nil {
 		return soon, err
 	}
 	if found, err := r.History.Find(ctx, key); err != nil || !found {
+		r.absentSince.Delete(key)
 		return ctrl.Result{}, err
 	}
 	namespace, err := r.metadata(ctx, corev1.SchemeGroupVersion.WithKind("Namespace"), types.NamespacedName{Name: key.Namespace})
@@ -186,8 +212,13 @@ func (r *TenantReconciler) absent(ctx context.Context, key types.NamespacedName)
 	gone.Spec = *state.Spec.DeepCopy()
 	gone.Spec.Suspend = gone.Spec.Suspend || notes.Suspended
 
-	r.setDefinitionUID(string(definition.UID))
+	r.setDefinition(definition)
 	if gone.Labels[v1alpha1.RepositoryLabel] == "" && notes.DefinitionUID == string(definition.UID) {
+		// Whoever replaces it deletes it first.
+		since, _ := r.absentSince.LoadOrStore(key, time.Now())
+		if wait := cmp.Or(r.grace, absentGrace) - time.Since(since.(time.Time)); wait > 0 {
+			return ctrl.Result{RequeueAfter: wait}, nil
+		}
 		return r.takeOffline(ctx, gone)
 	}
 	return r.putBack(ctx, gone, state, notes)
@@ -206,7 +237,7 @@ func (r *TenantReconciler) putBack(ctx context.Context, gone *v1alpha1.Tenant, s
 	}
 	recordEvent(ctx, r.EventRecorder, gone, state.Artifact.Revision, corev1.EventTypeWarning, "PutBack",
 		"the Tenant was deleted without being marked for removal; put back as it was published; nothing was restarted"+howToRemove(gone))
-	notes.DefinitionUID = r.definitionUID()
+	notes.DefinitionUID = r.definition().uid
 	return ctrl.Result{}, r.History.Note(ctx, key, state, notes)
 }
 
@@ -228,7 +259,7 @@ func (r *TenantReconciler) takeOffline(ctx context.Context, gone *v1alpha1.Tenan
 	if client.IgnoreNotFound(aboutErr) != nil && !apimeta.IsNoMatchError(aboutErr) {
 		return ctrl.Result{}, fmt.Errorf("cannot read ExternalArtifact %s: %w", key, aboutErr)
 	}
-	done, waitingFor, err := r.Applier.Remove(ctx, gone)
+	done, waitingFor, err := r.remove(ctx, gone)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("cannot take down the tenant: %w", err)
 	}
@@ -242,15 +273,13 @@ func (r *TenantReconciler) takeOffline(ctx context.Context, gone *v1alpha1.Tenan
 	if !done {
 		return ctrl.Result{RequeueAfter: r.DependencyRequeueInterval}, nil
 	}
-	if err := r.Publisher.Remove(gone); err != nil {
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{}, r.History.Remove(ctx, key)
+	r.absentSince.Delete(key)
+	return ctrl.Result{}, nil
 }
 
-// definition returns the CustomResourceDefinition of Tenants while it stays, nil while there is none or it is going. That
+// staying returns the CustomResourceDefinition of Tenants while it stays, nil while there is none or it is going. That
 // is remembered for a moment, as all tenants ask at once. That it stays is not: it may be going by now.
-func (r *TenantReconciler) definition(ctx context.Context) (*metav1.PartialObjectMetadata, error) {
+func (r *TenantReconciler) staying(ctx context.Context) (*metav1.PartialObjectMetadata, error) {
 	if until, ok := r.unserved.Load().(time.Time); ok && time.Now().Before(until) {
 		return nil, nil
 	}
@@ -278,16 +307,49 @@ func (r *TenantReconciler) metadata(ctx context.Context, kind schema.GroupVersio
 	return o, nil
 }
 
-func (r *TenantReconciler) definitionUID() string {
-	uid, _ := r.uid.Load().(string)
-	return uid
+// definedBy is the CustomResourceDefinition that Tenants are objects of.
+type definedBy struct {
+	uid     string
+	created metav1.Time
 }
 
-func (r *TenantReconciler) setDefinitionUID(uid string) { r.uid.Store(uid) }
+func (r *TenantReconciler) definition() definedBy {
+	d, _ := r.definedBy.Load().(definedBy)
+	return d
+}
+
+func (r *TenantReconciler) setDefinition(definition *metav1.PartialObjectMetadata) {
+	r.definedBy.Store(definedBy{string(definition.UID), definition.CreationTimestamp})
+}
+
+// learnDefinition looks, for a Tenant that is new to this process, what it is an object of.
+func (r *TenantReconciler) learnDefinition(ctx context.Context, obj *v1alpha1.Tenant) error {
+	key := client.ObjectKeyFromObject(obj)
+	if known, ok := r.known.Load(key); ok && known == obj.UID {
+		return nil
+	}
+	found, err := r.metadata(ctx, crdKind, types.NamespacedName{Name: tenantDefinition})
+	if err != nil || found == nil {
+		return err
+	}
+	r.setDefinition(found)
+	r.known.Store(key, obj.UID)
+	return nil
+}
+
+// notes returns what is noted on the state of a Tenant. One that is older than the definition, as the cache may have it, is
+// no object of that one.
+func (r *TenantReconciler) notes(obj *v1alpha1.Tenant, suspended bool) artifact.Notes {
+	d := r.definition()
+	if obj.CreationTimestamp.Before(&d.created) {
+		d.uid = ""
+	}
+	return artifact.Notes{DefinitionUID: d.uid, Suspended: suspended}
+}
 
 // keep keeps the state of a tenant that is about to be announced as published.
 func (r *TenantReconciler) keep(ctx context.Context, obj *v1alpha1.Tenant, state *artifact.State, published *meta.Artifact) error {
-	return r.History.Save(ctx, client.ObjectKeyFromObject(obj), state, artifact.Notes{DefinitionUID: r.definitionUID()},
+	return r.History.Save(ctx, client.ObjectKeyFromObject(obj), state, r.notes(obj, false),
 		func() ([]byte, error) { return r.Publisher.Read(published) })
 }
 

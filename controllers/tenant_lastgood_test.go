@@ -334,7 +334,7 @@ func TestHowToRemove(t *testing.T) {
 
 func TestSuspendedTenantIsPutBackAsSuspended(t *testing.T) {
 	h := newHarness(t)
-	tenant := h.create("suspended", "")
+	tenant := h.create("suspended", "central")
 	tenant.Spec.Suspend = true
 	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
 	k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "suspended-application"}}
@@ -347,6 +347,27 @@ func TestSuspendedTenantIsPutBackAsSuspended(t *testing.T) {
 	h.eventually(suspended)
 	h.eventually(func(g Gomega) {
 		g.Expect(h.states(g, "suspended")[0].Annotations).To(HaveKeyWithValue("korthweb.digihunch.com/suspended", "true"))
+	})
+
+	h.Expect(admin.Delete(ctx, h.get("suspended"))).To(Succeed())
+	h.eventually(func(g Gomega) {
+		now := &v1alpha1.Tenant{}
+		g.Expect(admin.Get(ctx, h.key("suspended"), now)).To(Succeed())
+		g.Expect(now.UID).NotTo(Equal(tenant.UID))
+		g.Expect(now.Spec.Suspend).To(BeTrue())
+	})
+	h.eventually(suspended)
+
+	// Resumed by a definition that is refused it is served as it was, and not suspended, nor is it when it is put back.
+	tenant = h.get("suspended")
+	tenant.Spec.Suspend = false
+	tenant.Spec.Patches = []v1alpha1.Patch{{Patch: `[{"op":"remove","path":"/nowhere"}]`, Target: &v1alpha1.PatchTarget{Kind: "Deployment"}}}
+	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
+	h.eventually(func(g Gomega) {
+		g.Expect(status(h.get("suspended"), meta.StalledCondition)).To(Equal(metav1.ConditionTrue))
+		g.Expect(admin.Get(ctx, client.ObjectKeyFromObject(k), k)).To(Succeed())
+		g.Expect(k.Spec.Suspend).To(BeFalse())
+		g.Expect(h.states(g, "suspended")[0].Annotations).To(HaveKeyWithValue("korthweb.digihunch.com/suspended", "false"))
 	})
 }
 

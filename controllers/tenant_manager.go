@@ -53,9 +53,9 @@ func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manage
 			annotationChanged(v1alpha1.ApproveAdoptionAnnotation),
 			predicates.ReconcileRequestedPredicate{},
 		))).
-		Watches(&corev1.Namespace{}, newLast(tenantOf)).
-		Watches(&corev1.ServiceAccount{}, newLast(tenantOf)).
-		Watches(&rbacv1.RoleBinding{}, newLast(tenantOf)).
+		Watches(&corev1.Namespace{}, newLast(r.tenantOf)).
+		Watches(&corev1.ServiceAccount{}, newLast(r.tenantOf)).
+		Watches(&rbacv1.RoleBinding{}, newLast(r.tenantOf)).
 		WithOptions(controller.Options{RateLimiter: rateLimiter, LogConstructor: func(req *reconcile.Request) logr.Logger {
 			// As the builder does for a controller of a kind; it would not leave the kind's own watch to us.
 			log := mgr.GetLogger().WithValues("controller", strings.ToLower(v1alpha1.TenantKind),
@@ -73,7 +73,7 @@ func (r *TenantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manage
 		return err
 	}
 	for _, emitted := range []client.Object{&sourcev1.ExternalArtifact{}, &kustomizev1.Kustomization{}} {
-		if err := watchWhenServed(mgr, c, emitted, newLast(tenantOf)); err != nil {
+		if err := watchWhenServed(mgr, c, emitted, newLast(r.tenantOf)); err != nil {
 			return err
 		}
 	}
@@ -96,7 +96,7 @@ func (r *TenantReconciler) sweepOnce(ctx context.Context) error {
 		return err
 	}
 	if definition != nil {
-		r.setDefinitionUID(string(definition.UID))
+		r.setDefinition(definition)
 	}
 	list := &v1alpha1.TenantList{}
 	if err := r.List(ctx, list); err != nil {
@@ -107,10 +107,15 @@ func (r *TenantReconciler) sweepOnce(ctx context.Context) error {
 		known[key] = true
 	}
 	for i := range list.Items {
-		known[client.ObjectKeyFromObject(&list.Items[i])] = true
+		key := client.ObjectKeyFromObject(&list.Items[i])
+		known[key] = true
+		if definition != nil {
+			r.known.Store(key, list.Items[i].UID)
+		}
 	}
 	err = r.Publisher.Sweep(ctx, func(namespace, name string) bool {
-		return known[types.NamespacedName{Namespace: namespace, Name: name}]
+		elsewhere := r.Namespace != "" && namespace != r.Namespace // nothing is known of these
+		return elsewhere || known[types.NamespacedName{Namespace: namespace, Name: name}]
 	})
 	if err != nil {
 		return fmt.Errorf("cannot tidy the artifact storage: %w", err)
@@ -141,11 +146,11 @@ func itself(_ context.Context, obj client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(obj)}}
 }
 
-// tenantOf returns the Tenant that an emitted object was created for.
-func tenantOf(_ context.Context, obj client.Object) []reconcile.Request {
+// tenantOf returns the Tenant that an emitted object was created for, where that is in the namespace of this instance.
+func (r *TenantReconciler) tenantOf(_ context.Context, obj client.Object) []reconcile.Request {
 	l := obj.GetLabels()
 	key := types.NamespacedName{Namespace: l[v1alpha1.TenantNamespaceLabel], Name: l[v1alpha1.TenantLabel]}
-	if key.Namespace == "" || key.Name == "" {
+	if key.Namespace == "" || key.Name == "" || r.Namespace != "" && key.Namespace != r.Namespace {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: key}}
@@ -173,7 +178,12 @@ func (r *TenantReconciler) conflict(ctx context.Context, resolved *v1alpha1.Tena
 		return "", nil
 	}
 	for uid, t := range claimants {
-		if !r.History.Has(client.ObjectKeyFromObject(&t)) {
+		// Another instance may have published it since this one began.
+		published, err := r.History.Find(ctx, client.ObjectKeyFromObject(&t))
+		if err != nil {
+			return "", err
+		}
+		if !published {
 			t.CreationTimestamp.Time = t.CreationTimestamp.Add(neverPublished)
 			claimants[uid] = t
 		}

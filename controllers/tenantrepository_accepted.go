@@ -5,7 +5,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/fluxcd/pkg/apis/meta"
 	"golang.org/x/sync/errgroup"
@@ -16,13 +15,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
+	"github.com/digihunch/korthweb/internal/tenant"
 )
 
 // definitionsManager is the field manager of what the TenantRepository controller writes to a Tenant's status.
 const definitionsManager = v1alpha1.FieldManager + "-definitions"
 
-// markAccepted says on each Tenant whether its newest definition was accepted, with an event when it becomes refused. What
-// is said already is not written.
+// markAccepted says on each Tenant whether its newest definition was accepted, with an event when it becomes refused, and
+// nothing on one that has no definition any more. What is said already is not written.
 func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *reading, own []v1alpha1.Tenant, met []v1alpha1.Problem) error {
 	refused := read.result.Refused()
 	for _, p := range met {
@@ -33,6 +33,12 @@ func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *rea
 	for i := range own {
 		t := &own[i]
 		was := apimeta.FindStatusCondition(t.Status.Conditions, v1alpha1.DefinitionAcceptedCondition)
+		if _, told := refused[t.Name]; !told && !read.defines(t.Name) {
+			if was != nil && t.DeletionTimestamp.IsZero() {
+				group.Go(func() error { return r.sayAccepted(ctx, t, &v1alpha1.TenantStatus{}) })
+			}
+			continue
+		}
 		is := acceptance(t.Name, refused)
 		if !t.DeletionTimestamp.IsZero() || was != nil && was.Status == is.Status && was.Reason == is.Reason && was.Message == is.Message {
 			continue
@@ -42,14 +48,8 @@ func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *rea
 			is.LastTransitionTime = was.LastTransitionTime
 		}
 		group.Go(func() error {
-			status := &v1alpha1.TenantStatus{Conditions: []metav1.Condition{is}}
-			err := applyStatus(ctx, r.Client, t, status, definitionsManager)
-			// A Tenant that is gone by now, or another of its name, is looked at again when the cache knows.
-			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("cannot write the status of Tenant %s: %w", client.ObjectKeyFromObject(t), err)
+			if err := r.sayAccepted(ctx, t, &v1alpha1.TenantStatus{Conditions: []metav1.Condition{is}}); err != nil {
+				return err
 			}
 			if is.Status == metav1.ConditionFalse && (was == nil || was.Status != is.Status || was.Message != is.Message) {
 				recordEvent(ctx, r.EventRecorder, t, read.revision, corev1.EventTypeWarning, is.Reason, is.Message)
@@ -60,24 +60,23 @@ func (r *TenantRepositoryReconciler) markAccepted(ctx context.Context, read *rea
 	return group.Wait()
 }
 
+// sayAccepted writes what this controller says in the status of a Tenant. One that is gone by now, or another of its name, is
+// looked at again when the cache knows.
+func (r *TenantRepositoryReconciler) sayAccepted(ctx context.Context, t *v1alpha1.Tenant, status *v1alpha1.TenantStatus) error {
+	err := applyStatus(ctx, r.Client, t, status, definitionsManager)
+	if err == nil || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("cannot write the status of Tenant %s: %w", client.ObjectKeyFromObject(t), err)
+}
+
 // acceptance is the condition of a Tenant of that name. It names no revision: it would be written again with each.
 func acceptance(name string, refused map[string]v1alpha1.Problem) metav1.Condition {
 	c := metav1.Condition{
 		Type: v1alpha1.DefinitionAcceptedCondition, Status: metav1.ConditionTrue, Reason: meta.SucceededReason, Message: "the newest definition is accepted",
 	}
 	if p, ok := refused[name]; ok {
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Reason, "the newest definition is refused, the one before runs on: "+describeProblem(p)
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Reason, "the newest definition is refused, the one before runs on: "+tenant.DescribeProblem(p)
 	}
 	return c
-}
-
-// describeProblem is "file:line: field: message", as far as these are known.
-func describeProblem(p v1alpha1.Problem) string {
-	var parts []string
-	for _, part := range []string{p.File, p.Field, p.Message} {
-		if part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return strings.Join(parts, ": ")
 }

@@ -65,11 +65,14 @@ type reading struct {
 
 	// created says when Tenants were created from it, which the cache may not know yet.
 	created map[string]time.Time
+	// refused are the Tenants that the apiserver would not create from it.
+	refused map[string]*v1alpha1.Problem
 
 	// What the look was for, and until when another is not due.
 	uid         types.UID
 	generation  int64
 	requestedAt string
+	taken       []string // Tenants that were to be had from TenantRepositories that are gone
 	nextRead    time.Time
 }
 
@@ -124,6 +127,7 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 
 	tenants, err := r.listTenants(ctx, obj)
 	if err != nil {
+		markFailed(obj, meta.ReconciliationFailedReason, err)
 		return ctrl.Result{}, err
 	}
 	rules, errs := tenant.NewRules(&obj.Spec)
@@ -140,7 +144,7 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 	}
 
 	// Read the definitions. Whatever is wrong with the source, the tenants stay as they are.
-	read, err := r.read(ctx, obj, rules, tenants.held(obj))
+	read, err := r.read(ctx, obj, rules, tenants)
 	if err != nil {
 		r.reportSourceFailure(obj, tenants.own, err)
 		return ctrl.Result{RequeueAfter: max(obj.GetRetryInterval(), time.Second)}, nil
@@ -180,11 +184,15 @@ func (r *TenantRepositoryReconciler) reconcile(ctx context.Context, obj *v1alpha
 // read returns the definitions of the source's newest revision. Until the next look is due, it returns
 // what the last one brought, so that a wake-up by a tenant costs the git server nothing, a refused
 // login included.
-func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, rules *tenant.Rules, held []v1alpha1.Tenant) (*reading, error) {
+func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.TenantRepository, rules *tenant.Rules, tenants *tenantSet) (*reading, error) {
 	key := client.ObjectKeyFromObject(obj)
 	requestedAt, _ := meta.ReconcileAnnotationValue(obj.GetAnnotations())
 	last := r.lastReading(obj)
-	recent := last != nil && last.requestedAt == requestedAt && time.Now().Before(last.nextRead)
+	taken := tenants.taken(obj)
+	// What it may take over by now was a conflict when it was read.
+	judged := func(name string) bool { return last != nil && slices.Contains(last.taken, name) }
+	recent := last != nil && last.requestedAt == requestedAt && time.Now().Before(last.nextRead) &&
+		!slices.ContainsFunc(taken, func(name string) bool { return !judged(name) })
 	if recent && obj.Spec.Git != nil {
 		return last, last.err
 	}
@@ -194,10 +202,13 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 		lastRevision = last.revision
 	}
 
-	next := &reading{created: map[string]time.Time{}, uid: obj.UID, generation: obj.Generation, requestedAt: requestedAt}
-	next.revision, next.result, next.err = r.load(ctx, obj, rules, lastRevision, held)
+	next := &reading{created: map[string]time.Time{}, refused: map[string]*v1alpha1.Problem{},
+		uid: obj.UID, generation: obj.Generation, requestedAt: requestedAt, taken: taken}
+	next.revision, next.result, next.err = r.load(ctx, obj, rules, lastRevision, tenants)
 	next.nextRead = time.Now().Add(jitter.JitteredIntervalDuration(obj.Spec.Interval.Duration))
 	switch {
+	case errors.Is(next.err, source.ErrUnchanged) && recent:
+		return last, nil
 	case errors.Is(next.err, source.ErrUnchanged):
 		next.revision, next.result, next.err = last.revision, last.result, nil
 	case next.err != nil:
@@ -209,7 +220,7 @@ func (r *TenantRepositoryReconciler) read(ctx context.Context, obj *v1alpha1.Ten
 
 // load fetches the source's newest revision and resolves its definitions; source.ErrUnchanged says that
 // it is lastRevision.
-func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.TenantRepository, rules *tenant.Rules, lastRevision string, held []v1alpha1.Tenant) (string, *tenant.Result, error) {
+func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.TenantRepository, rules *tenant.Rules, lastRevision string, tenants *tenantSet) (string, *tenant.Result, error) {
 	snapshot, err := r.fetch(ctx, obj, lastRevision)
 	if err != nil {
 		return "", nil, err
@@ -227,7 +238,8 @@ func (r *TenantRepositoryReconciler) load(ctx context.Context, obj *v1alpha1.Ten
 		Repository:     obj.Name,
 		DependsOn:      obj.Spec.DependsOn,
 		CommonMetadata: obj.Spec.CommonMetadata,
-		Held:           held,
+		Held:           tenants.held(obj),
+		Orphans:        tenants.orphans,
 
 		PlatformNamespaces: r.PlatformNamespaces,
 	})

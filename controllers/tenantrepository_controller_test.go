@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
@@ -36,10 +37,12 @@ type repository struct {
 	events *record.FakeRecorder
 	// failDelete makes deletions fail, as a crash after the mark does.
 	failDelete bool
+	// fail says how a request fails, if so.
+	fail func(verb string, obj runtime.Object) error
 }
 
 func newRepository(t *testing.T) *repository {
-	f := &repository{WithT: NewWithT(t), events: record.NewFakeRecorder(1000)}
+	f := &repository{WithT: NewWithT(t), events: record.NewFakeRecorder(1000), fail: func(string, runtime.Object) error { return nil }}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "repository-"}}
 	f.Expect(admin.Create(ctx, ns)).To(Succeed())
 	config := rest.CopyConfig(server.Korthweb)
@@ -51,7 +54,28 @@ func newRepository(t *testing.T) *repository {
 			if f.failDelete {
 				return errors.New("killed")
 			}
+			if err := f.fail("delete", obj); err != nil {
+				return err
+			}
 			return c.Delete(ctx, obj, opts...)
+		},
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			if err := f.fail("create", obj); err != nil {
+				return err
+			}
+			return c.Create(ctx, obj, opts...)
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			if err := f.fail("patch", obj); err != nil {
+				return err
+			}
+			return c.Patch(ctx, obj, patch, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if err := f.fail("list", list); err != nil {
+				return err
+			}
+			return c.List(ctx, list, opts...)
 		},
 	})
 	f.TenantRepositoryReconciler = &TenantRepositoryReconciler{Client: crashing, EventRecorder: f.events, History: artifact.NewHistory(crashing, crashing)}
@@ -72,12 +96,12 @@ func (f *repository) push(revision string, files map[string]string) {
 	for name, content := range files {
 		fsys["tenants/"+name] = &fstest.MapFile{Data: []byte(content)}
 	}
-	list := &v1alpha1.TenantList{}
-	f.Expect(admin.List(ctx, list)).To(Succeed())
-	result, err := tenant.Load(fsys, tenant.Options{Path: "tenants", Namespace: obj.Namespace, Repository: obj.Name, Held: list.Items})
+	set, err := f.listTenants(ctx, obj)
 	f.Expect(err).NotTo(HaveOccurred())
-	f.readings.Store(f.key, &reading{revision: revision, result: result, created: map[string]time.Time{}, uid: obj.UID, generation: obj.Generation,
-		nextRead: time.Now().Add(time.Hour)})
+	result, err := tenant.Load(fsys, tenant.Options{Path: "tenants", Namespace: obj.Namespace, Repository: obj.Name, Held: set.held(obj), Orphans: set.orphans})
+	f.Expect(err).NotTo(HaveOccurred())
+	f.readings.Store(f.key, &reading{revision: revision, result: result, created: map[string]time.Time{}, refused: map[string]*v1alpha1.Problem{},
+		uid: obj.UID, generation: obj.Generation, taken: set.taken(obj), nextRead: time.Now().Add(time.Hour)})
 }
 
 func (f *repository) reconcile() (ctrl.Result, error) {
@@ -163,7 +187,7 @@ func TestRemovalIsMarked(t *testing.T) {
 			now := f.tenant(goes)
 			if test.removed {
 				f.Expect(now.DeletionTimestamp).NotTo(BeNil(), test.reason)
-				f.Expect(now.Annotations).To(HaveKeyWithValue(v1alpha1.RemoveAnnotation, "main@sha1:2222"))
+				f.Expect(now.Annotations).To(HaveKeyWithValue(v1alpha1.RemoveAnnotation, f.object().Status.LastAttemptedRevision), "the revision that removes it")
 				f.Expect(now.Finalizers).To(ConsistOf(v1alpha1.Finalizer))
 				return
 			}

@@ -5,6 +5,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -114,13 +115,16 @@ func (r *TenantRepositoryReconciler) repositoriesOf(kind string) handler.MapFunc
 	}
 }
 
-// summaryHandler wakes the TenantRepository of a Tenant, after summaryDelay.
+// summaryHandler wakes the TenantRepository of a Tenant, and the one that is approved to take it over, after summaryDelay.
 func summaryHandler() handler.EventHandler {
 	enqueue := func(obj client.Object, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-		if name := obj.GetLabels()[v1alpha1.RepositoryLabel]; name != "" {
-			queue.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{
-				Namespace: obj.GetNamespace(), Name: name,
-			}}, summaryDelay)
+		taker, _, _ := strings.Cut(obj.GetAnnotations()[v1alpha1.ApproveAdoptionAnnotation], "/")
+		for _, name := range []string{obj.GetLabels()[v1alpha1.RepositoryLabel], taker} {
+			if name != "" {
+				queue.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{
+					Namespace: obj.GetNamespace(), Name: name,
+				}}, summaryDelay)
+			}
 		}
 	}
 	return handler.Funcs{
@@ -143,6 +147,7 @@ var tenantNews = predicate.Or(
 	predicate.LabelChangedPredicate{},
 	annotationChanged(v1alpha1.DigestAnnotation),
 	annotationChanged(v1alpha1.PathAnnotation),
+	annotationChanged(v1alpha1.ApproveAdoptionAnnotation),
 	updated(func(before, after client.Object) bool {
 		return readyStatus(before) != readyStatus(after)
 	}),

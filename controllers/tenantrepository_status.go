@@ -17,6 +17,7 @@ import (
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/health"
 	"github.com/digihunch/korthweb/internal/source"
+	"github.com/digihunch/korthweb/internal/tenant"
 )
 
 // reportSourceFailure says why the source could not be read; its tenants are counted as they are.
@@ -100,7 +101,7 @@ func attribute(problems []v1alpha1.Problem, own []v1alpha1.Tenant) {
 
 // describeProblems gives the first problem in full and counts the rest.
 func describeProblems(problems []v1alpha1.Problem) string {
-	text := describeProblem(problems[0])
+	text := tenant.DescribeProblem(problems[0])
 	if len(problems) == 1 {
 		return "1 problem: " + text
 	}

@@ -47,8 +47,10 @@ type tenantSet struct {
 	// own Tenants: those that carry this repository's label.
 	own []v1alpha1.Tenant
 	// byName has the Tenants of the repository's namespace that this repository may write: its own, and
-	// those of a TenantRepository that is gone.
+	// those of a TenantRepository that is gone for which that is approved.
 	byName map[string]*v1alpha1.Tenant
+	// orphans has how to approve that this repository takes over a Tenant of a TenantRepository that is gone, by name.
+	orphans map[string]string
 }
 
 func (r *TenantRepositoryReconciler) listTenants(ctx context.Context, obj *v1alpha1.TenantRepository) (*tenantSet, error) {
@@ -68,21 +70,45 @@ func newTenantSet(obj *v1alpha1.TenantRepository, tenants []v1alpha1.Tenant, rep
 	for i := range repositories {
 		exists[repositories[i].Name] = true
 	}
-	set := &tenantSet{all: tenants, byName: map[string]*v1alpha1.Tenant{}}
+	set := &tenantSet{all: tenants, byName: map[string]*v1alpha1.Tenant{}, orphans: map[string]string{}}
 	for i := range tenants {
 		t := &tenants[i]
 		owner, labelled := t.Labels[v1alpha1.RepositoryLabel]
 		if t.Namespace != obj.Namespace || !labelled {
 			continue
 		}
-		if owner == obj.Name {
+		switch {
+		case owner == obj.Name:
 			set.own = append(set.own, *t)
-		}
-		if owner == obj.Name || !exists[owner] {
 			set.byName[t.Name] = t
+		case exists[owner]:
+		case t.Annotations[v1alpha1.ApproveAdoptionAnnotation] == takeOverApproval(obj, t):
+			set.byName[t.Name] = t
+		default:
+			set.orphans[t.Name] = fmt.Sprintf("kubectl -n %s annotate --overwrite tenants.%s %s %s=%s",
+				t.Namespace, v1alpha1.GroupVersion.Group, t.Name, v1alpha1.ApproveAdoptionAnnotation, takeOverApproval(obj, t))
 		}
 	}
 	return set
+}
+
+// takeOverApproval is the annotation value that approves, on a Tenant, that a TenantRepository takes it over from one that
+// is gone: a file of its name may be another facility's.
+func takeOverApproval(obj *v1alpha1.TenantRepository, t *v1alpha1.Tenant) string {
+	uid := string(t.UID)
+	return obj.Name + "/" + uid[:min(8, len(uid))]
+}
+
+// taken returns the names of the Tenants that this repository may take over, sorted.
+func (s *tenantSet) taken(obj *v1alpha1.TenantRepository) []string {
+	var names []string
+	for name, t := range s.byName {
+		if t.Labels[v1alpha1.RepositoryLabel] != obj.Name {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // held returns all Tenants as the definitions are judged against them: those that this repository may
@@ -134,7 +160,8 @@ type write struct {
 }
 
 // due returns the Tenants to write: all that changed, and after them some of those that are new. It counts the rest. What
-// was just created and is not in the cache yet is neither.
+// was just created and is not in the cache yet is neither, nor is what the apiserver has refused since the source was read:
+// it has its turn again at the next look.
 func due(obj *v1alpha1.TenantRepository, read *reading, tenants *tenantSet, now time.Time) (writes []write, waiting int) {
 	var created []write
 	for _, definition := range read.result.Definitions {
@@ -142,6 +169,7 @@ func due(obj *v1alpha1.TenantRepository, read *reading, tenants *tenantSet, now 
 		desired := desiredTenant(obj, definition, live, read.revision)
 		switch {
 		case live == nil && now.Sub(read.created[definition.Tenant.Name]) < summaryDelay:
+		case live == nil && read.refused[definition.Tenant.Name] != nil:
 		case live == nil:
 			created = append(created, write{definition, nil, desired})
 		case live.DeletionTimestamp.IsZero() && !upToDate(live, desired):
@@ -167,10 +195,24 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 	for _, w := range writes {
 		definition, desired := w.definition, w.desired
 		group.Go(func() error {
-			err := r.writeTenant(ctx, w.live, desired)
+			unkept := r.keepRevision(ctx, w)
+			var err error
+			if unkept == nil {
+				err = r.writeTenant(ctx, w.live, desired)
+			}
 			mu.Lock()
 			defer mu.Unlock()
+			refuse := func(reason string) {
+				problem := refusedBy(definition, reason, err)
+				if w.live == nil {
+					read.refused[desired.Name] = &problem
+				} else {
+					out.problems = append(out.problems, problem)
+				}
+			}
 			switch {
+			case unkept != nil:
+				errs = append(errs, unkept)
 			case err == nil:
 				out.tenants = append(out.tenants, desired)
 				if w.live == nil {
@@ -183,9 +225,9 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 				r.readings.Delete(client.ObjectKeyFromObject(obj))
 				out.stale = true
 			case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-				out.problems = append(out.problems, refusedBy(definition, v1alpha1.InvalidDefinitionReason, err))
+				refuse(v1alpha1.InvalidDefinitionReason)
 			case apierrors.IsForbidden(err):
-				out.problems = append(out.problems, refusedBy(definition, apiacl.AccessDeniedReason, err))
+				refuse(apiacl.AccessDeniedReason)
 			default:
 				errs = append(errs, fmt.Errorf("cannot write Tenant %s/%s: %w", desired.Namespace, desired.Name, err))
 			}
@@ -193,6 +235,11 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 		})
 	}
 	errs = append(errs, group.Wait())
+	for _, name := range slices.Sorted(maps.Keys(read.refused)) {
+		if tenants.byName[name] == nil {
+			out.problems = append(out.problems, *read.refused[name])
+		}
+	}
 	if len(out.tenants) > 0 {
 		var changed []string
 		for _, t := range out.tenants {
@@ -240,6 +287,9 @@ func desiredTenant(obj *v1alpha1.TenantRepository, definition tenant.Definition,
 	if desired.Annotations == nil {
 		desired.Annotations = map[string]string{}
 	}
+	if live != nil && live.Labels[v1alpha1.RepositoryLabel] != obj.Name {
+		delete(desired.Annotations, v1alpha1.ApproveAdoptionAnnotation) // used by taking it over
+	}
 	maps.Copy(desired.Annotations, definition.Tenant.Annotations)
 	desired.Annotations[v1alpha1.DigestAnnotation] = digest
 	desired.Annotations[v1alpha1.RevisionAnnotation] = revision
@@ -269,9 +319,6 @@ func upToDate(live, desired *v1alpha1.Tenant) bool {
 // writeTenant replaces the whole spec: a Tenant that comes from a repository has no field of anybody else's.
 func (r *TenantRepositoryReconciler) writeTenant(ctx context.Context, live, desired *v1alpha1.Tenant) error {
 	if live == nil {
-		if err := r.keepRevision(ctx, desired); err != nil {
-			return err
-		}
 		return r.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldManager))
 	}
 	return r.Update(ctx, desired, client.FieldOwner(v1alpha1.FieldManager))
@@ -279,17 +326,27 @@ func (r *TenantRepositoryReconciler) writeTenant(ctx context.Context, live, desi
 
 // keepRevision gives a Tenant that was deleted by accident the revision that it had, where its definition is still the one
 // that was published: so it makes no difference who puts it back.
-func (r *TenantRepositoryReconciler) keepRevision(ctx context.Context, desired *v1alpha1.Tenant) error {
+func (r *TenantRepositoryReconciler) keepRevision(ctx context.Context, w write) error {
+	if w.live != nil {
+		return nil
+	}
+	key := client.ObjectKeyFromObject(w.desired)
 	if err := r.History.Load(ctx); err != nil {
 		return err
 	}
-	state, _, err := r.History.Last(ctx, client.ObjectKeyFromObject(desired), "")
-	if err != nil || state == nil {
-		return err
+	if !r.History.Has(key) {
+		return nil
+	}
+	state, _, err := r.History.Last(ctx, key, "")
+	if err != nil {
+		return fmt.Errorf("cannot learn what was last published of Tenant %s: %w", key, err)
+	}
+	if state == nil {
+		return nil
 	}
 	revision := state.Annotations[v1alpha1.RevisionAnnotation]
-	if revision != "" && state.Annotations[v1alpha1.DigestAnnotation] == desired.Annotations[v1alpha1.DigestAnnotation] {
-		desired.Annotations[v1alpha1.RevisionAnnotation] = revision
+	if revision != "" && state.Annotations[v1alpha1.DigestAnnotation] == w.desired.Annotations[v1alpha1.DigestAnnotation] {
+		w.desired.Annotations[v1alpha1.RevisionAnnotation] = revision
 	}
 	return nil
 }
@@ -308,63 +365,77 @@ type removal struct {
 
 // removeTenants marks and deletes the Tenants whose definitions are gone, if the repository prunes and the
 // revision stays within the deletion budget or these very removals are approved.
+//
+// It marks all before it deletes one. While one is not marked, none has disappeared, so that what was approved is still
+// what is to be removed when it goes on; and once all are, the marks say that it was allowed.
 func (r *TenantRepositoryReconciler) removeTenants(ctx context.Context, obj *v1alpha1.TenantRepository, read *reading, own []v1alpha1.Tenant) (*removal, error) {
 	out := &removal{}
-	own = slices.DeleteFunc(slices.Clone(own), func(t v1alpha1.Tenant) bool { return !t.DeletionTimestamp.IsZero() })
-	var remove []string
+	own = slices.DeleteFunc(slices.Clone(own), func(t v1alpha1.Tenant) bool {
+		return !t.DeletionTimestamp.IsZero() && !markedBy(&t, read.revision)
+	})
+	var names []string
 	if obj.Spec.Prune {
-		remove, out.kept = read.result.Removals(own)
+		names, out.kept = read.result.Removals(own)
 	}
-	if len(remove) > 0 {
-		if out.refusal = refuseRemoval(obj, read.revision, remove, own); out.refusal != "" {
-			remove = nil
-		}
-	}
+	var remove, stay []*v1alpha1.Tenant
 	for i := range own {
-		t := &own[i]
-		if slices.Contains(remove, t.Name) {
-			err := r.removeTenant(ctx, t, read.revision)
-			if apierrors.IsConflict(err) {
-				out.stale = true
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			out.removed = append(out.removed, t.Name)
-		} else if t.Annotations[v1alpha1.RemoveAnnotation] != "" && !read.defines(t.Name) {
-			// It was to be removed, and stays now.
-			if err := r.patchMark(ctx, t, unmark); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-				return nil, fmt.Errorf("cannot take the mark of removal off Tenant %s/%s: %w", t.Namespace, t.Name, err)
-			}
+		if slices.Contains(names, own[i].Name) {
+			remove = append(remove, &own[i])
+		} else {
+			stay = append(stay, &own[i])
 		}
 	}
-	if len(out.removed) == 0 {
-		return out, nil
+	if out.refusal = refuseRemoval(obj, read.revision, remove, own); out.refusal != "" {
+		stay, remove = append(stay, remove...), nil
 	}
-	slices.Sort(out.removed)
-	recordEvent(ctx, r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsRemoved",
-		fmt.Sprintf("revision %s: %s", read.revision, describeRemoval(out.removed, own)))
-	return out, nil
+
+	var errs []error
+	settle := func(t *v1alpha1.Tenant, doing string, err error) (done bool) {
+		switch {
+		case apierrors.IsConflict(err):
+			out.stale = true
+		case client.IgnoreNotFound(err) != nil:
+			errs = append(errs, fmt.Errorf("cannot %s Tenant %s/%s: %w", doing, t.Namespace, t.Name, err))
+		default:
+			return true
+		}
+		return false
+	}
+	for _, t := range stay {
+		// It was to be removed, and stays now.
+		if t.Annotations[v1alpha1.RemoveAnnotation] != "" && t.DeletionTimestamp.IsZero() && !read.defines(t.Name) {
+			settle(t, "take the mark of removal off", r.patchMark(ctx, t, unmark))
+		}
+	}
+	marked := true
+	for _, t := range remove {
+		if !markedBy(t, read.revision) {
+			done := settle(t, "mark for removal", r.patchMark(ctx, t, func(t *v1alpha1.Tenant) {
+				metav1.SetMetaDataAnnotation(&t.ObjectMeta, v1alpha1.RemoveAnnotation, read.revision)
+				controllerutil.AddFinalizer(t, v1alpha1.Finalizer)
+			}))
+			marked = marked && done
+		}
+	}
+	for _, t := range remove {
+		if !marked || !t.DeletionTimestamp.IsZero() {
+			continue
+		}
+		if settle(t, "delete", r.Delete(ctx, t, client.Preconditions{UID: &t.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))) {
+			out.removed = append(out.removed, t.Name)
+		}
+	}
+	if len(out.removed) > 0 {
+		slices.Sort(out.removed)
+		recordEvent(ctx, r.EventRecorder, obj, read.revision, corev1.EventTypeNormal, "TenantsRemoved",
+			fmt.Sprintf("revision %s: %s", read.revision, describeRemoval(out.removed, own)))
+	}
+	return out, errors.Join(errs...)
 }
 
-// removeTenant marks a Tenant for removal and deletes it. Without the mark it would be put back; with the finalizer it stays
-// until all of it is taken down. When it is interrupted in between, the next look goes on.
-func (r *TenantRepositoryReconciler) removeTenant(ctx context.Context, t *v1alpha1.Tenant, revision string) error {
-	if t.Annotations[v1alpha1.RemoveAnnotation] == "" || !controllerutil.ContainsFinalizer(t, v1alpha1.Finalizer) {
-		err := r.patchMark(ctx, t, func(t *v1alpha1.Tenant) {
-			metav1.SetMetaDataAnnotation(&t.ObjectMeta, v1alpha1.RemoveAnnotation, revision)
-			controllerutil.AddFinalizer(t, v1alpha1.Finalizer)
-		})
-		if err != nil {
-			return client.IgnoreNotFound(err)
-		}
-	}
-	err := r.Delete(ctx, t, client.Preconditions{UID: &t.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("cannot delete Tenant %s/%s: %w", t.Namespace, t.Name, err)
-	}
-	return nil
+// markedBy says whether a Tenant is marked for removal by a revision, which is to take it down in order.
+func markedBy(t *v1alpha1.Tenant, revision string) bool {
+	return t.Annotations[v1alpha1.RemoveAnnotation] == revision && controllerutil.ContainsFinalizer(t, v1alpha1.Finalizer)
 }
 
 // patchMark changes the metadata of a Tenant, unless somebody else has changed the Tenant meanwhile.
@@ -376,9 +447,12 @@ func (r *TenantRepositoryReconciler) patchMark(ctx context.Context, t *v1alpha1.
 }
 
 // refuseRemoval says why so many of the tenants may not be removed at once, and how to approve it; it is
-// empty where they may. The first revision that a TenantRepository takes over removes none unasked: the
-// tenants that it finds were another's of its name.
-func refuseRemoval(obj *v1alpha1.TenantRepository, revision string, remove []string, own []v1alpha1.Tenant) string {
+// empty where they may, or all are marked, which they were when they might. The first revision that a TenantRepository
+// takes over removes none unasked: the tenants that it finds were another's of its name.
+func refuseRemoval(obj *v1alpha1.TenantRepository, revision string, remove []*v1alpha1.Tenant, own []v1alpha1.Tenant) string {
+	if !slices.ContainsFunc(remove, func(t *v1alpha1.Tenant) bool { return !markedBy(t, revision) }) {
+		return ""
+	}
 	approval := removalApproval(revision, remove)
 	if obj.Annotations[v1alpha1.ApproveDeletionsAnnotation] == approval {
 		return ""
@@ -392,14 +466,24 @@ func refuseRemoval(obj *v1alpha1.TenantRepository, revision string, remove []str
 	default:
 		return ""
 	}
+	var names []string
+	for _, t := range remove {
+		names = append(names, t.Name)
+	}
+	slices.Sort(names)
 	return fmt.Sprintf("revision %s removes %s, %s: none was removed. To approve: kubectl -n %s annotate --overwrite tenantrepository %s %s=%s",
-		revision, nameRemoved(remove, own), why, obj.Namespace, obj.Name, v1alpha1.ApproveDeletionsAnnotation, approval)
+		revision, nameRemoved(names, own), why, obj.Namespace, obj.Name, v1alpha1.ApproveDeletionsAnnotation, approval)
 }
 
-// removalApproval is the annotation value that approves the removal of these tenants by this revision, and
-// no other removal by it.
-func removalApproval(revision string, remove []string) string {
-	return revision + "/" + digest.FromString(strings.Join(remove, ",")).Encoded()[:8]
+// removalApproval is the annotation value that approves the removal of these very Tenants by this revision, and
+// no other removal by it: not that of Tenants of the same names that are made later.
+func removalApproval(revision string, remove []*v1alpha1.Tenant) string {
+	var objects []string
+	for _, t := range remove {
+		objects = append(objects, t.Name+"/"+string(t.UID))
+	}
+	slices.Sort(objects)
+	return revision + "/" + digest.FromString(strings.Join(objects, ",")).Encoded()[:8]
 }
 
 // describeKept says which tenants stay and why, but for those of which a problem says so already.

@@ -7,6 +7,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
@@ -30,22 +31,35 @@ func TestTenantSet(t *testing.T) {
 	g := NewWithT(t)
 	elsewhere := tenantOwnedBy("elsewhere", "a")
 	elsewhere.Namespace = "other"
+	approve := func(name, repository, by string) v1alpha1.Tenant {
+		t := tenantOwnedBy(name, repository)
+		t.UID = types.UID(name + "-0123456789")
+		t.Annotations = map[string]string{v1alpha1.ApproveAdoptionAnnotation: by}
+		return t
+	}
 	tenants := []v1alpha1.Tenant{
-		tenantOwnedBy("own", "a"), tenantOwnedBy("others", "b"), tenantOwnedBy("orphan", "gone"), tenantOwnedBy("hand-made", ""), elsewhere,
+		tenantOwnedBy("own", "a"), approve("others", "b", "a/others-0"), approve("orphan", "gone", "c/orphan-0"), tenantOwnedBy("hand-made", ""), elsewhere,
+		approve("approved", "gone", "a/approved"), approve("another", "gone", "a/approved"), approve("by-hand", "", "a/by-hand-"),
 	}
 	a := repositoryNamed("a")
 	set := newTenantSet(a, tenants, []v1alpha1.TenantRepository{*a, *repositoryNamed("b")})
 
 	g.Expect(set.own).To(HaveLen(1))
 	g.Expect(set.own[0].Name).To(Equal("own"))
-	g.Expect(set.byName).To(And(HaveLen(2), HaveKey("own"), HaveKey("orphan")))
+	g.Expect(set.byName).To(And(HaveLen(2), HaveKey("own"), HaveKey("approved")))
+	g.Expect(set.taken(a)).To(Equal([]string{"approved"}))
+	g.Expect(set.orphans).To(Equal(map[string]string{
+		"orphan":  "kubectl -n flux-system annotate --overwrite tenants.korthweb.digihunch.com orphan korthweb.digihunch.com/approve-adoption=a/orphan-0",
+		"another": "kubectl -n flux-system annotate --overwrite tenants.korthweb.digihunch.com another korthweb.digihunch.com/approve-adoption=a/another-",
+	}))
 
 	owners := map[string]string{}
 	for _, held := range set.held(a) {
 		owners[held.Name] = held.Labels[v1alpha1.RepositoryLabel]
 	}
-	g.Expect(owners).To(Equal(map[string]string{"own": "a", "others": "b", "orphan": "a", "hand-made": "", "elsewhere": "a"}))
-	g.Expect(tenants[2].Labels).To(HaveKeyWithValue(v1alpha1.RepositoryLabel, "gone"), "the cache's own object is left alone")
+	g.Expect(owners).To(Equal(map[string]string{"own": "a", "others": "b", "orphan": "gone", "hand-made": "", "elsewhere": "a",
+		"approved": "a", "another": "gone", "by-hand": ""}))
+	g.Expect(tenants[5].Labels).To(HaveKeyWithValue(v1alpha1.RepositoryLabel, "gone"), "the cache's own object is left alone")
 }
 
 func TestDesiredTenant(t *testing.T) {
@@ -149,23 +163,55 @@ func TestDeletionBudget(t *testing.T) {
 
 func TestRefuseRemoval(t *testing.T) {
 	const revision = "main@sha1:1111"
+	tenants := func(names ...string) []*v1alpha1.Tenant {
+		var out []*v1alpha1.Tenant
+		for _, name := range names {
+			t := tenantOwnedBy(name, "a")
+			t.UID = types.UID("uid of " + name)
+			out = append(out, &t)
+		}
+		return out
+	}
+	edited := func(tenants []*v1alpha1.Tenant, edit func(*v1alpha1.Tenant)) []*v1alpha1.Tenant {
+		for _, t := range tenants {
+			edit(t)
+		}
+		return tenants
+	}
+	mark := func(by string) func(*v1alpha1.Tenant) {
+		return func(t *v1alpha1.Tenant) {
+			t.Annotations = map[string]string{v1alpha1.RemoveAnnotation: by}
+			t.Finalizers = []string{v1alpha1.Finalizer}
+		}
+	}
+	both := removalApproval(revision, tenants("bhs", "mhr"))
 	tests := []struct {
 		name     string
-		remove   []string
+		remove   []*v1alpha1.Tenant
 		applied  string
 		approved string
-		delete   string
 		want     string
 	}{
-		{name: "within the budget", remove: []string{"bhs"}, applied: revision},
-		{name: "above the budget", remove: []string{"bhs", "mhr"}, applied: revision, want: "removes 2 tenants (bhs, mhr), and spec.deletionBudget allows 1 at once: none was removed"},
-		{name: "with data", remove: []string{"lumen-trial", "mhr"}, applied: revision, delete: "lumen-trial", want: "removes 2 tenants (mhr; with all data: lumen-trial), and spec"},
-		{name: "approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval(revision, []string{"bhs", "mhr"})},
-		{name: "another revision approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval("main@sha1:2222", []string{"bhs", "mhr"}), want: "none was removed"},
-		{name: "other tenants approved at this revision", remove: []string{"bhs", "mhr"}, applied: revision, approved: removalApproval(revision, []string{"bhs", "other"}), want: "none was removed"},
-		{name: "the revision alone approved", remove: []string{"bhs", "mhr"}, applied: revision, approved: revision, want: "none was removed"},
-		{name: "the first revision", remove: []string{"bhs"}, want: "which this TenantRepository found and has never defined: none was removed"},
-		{name: "the first revision, approved", remove: []string{"bhs"}, approved: removalApproval(revision, []string{"bhs"})},
+		{name: "none", applied: revision},
+		{name: "within the budget", remove: tenants("bhs"), applied: revision},
+		{name: "above the budget", remove: tenants("mhr", "bhs"), applied: revision, want: "removes 2 tenants (bhs, mhr), and spec.deletionBudget allows 1 at once: none was removed"},
+		{name: "with data", remove: edited(tenants("lumen-trial", "mhr"), func(t *v1alpha1.Tenant) {
+			if t.Name == "lumen-trial" {
+				t.Spec.DeletionPolicy = v1alpha1.DeleteData
+			}
+		}), applied: revision, want: "removes 2 tenants (mhr; with all data: lumen-trial), and spec"},
+		{name: "approved", remove: tenants("mhr", "bhs"), applied: revision, approved: both},
+		{name: "another revision approved", remove: tenants("bhs", "mhr"), applied: revision, approved: removalApproval("main@sha1:2222", tenants("bhs", "mhr")), want: "none was removed"},
+		{name: "other tenants approved at this revision", remove: tenants("bhs", "mhr"), applied: revision, approved: removalApproval(revision, tenants("bhs", "other")), want: "none was removed"},
+		{name: "earlier Tenants of these names approved", remove: edited(tenants("bhs", "mhr"), func(t *v1alpha1.Tenant) { t.UID += " made again" }),
+			applied: revision, approved: both, want: "none was removed"},
+		{name: "the revision alone approved", remove: tenants("bhs", "mhr"), applied: revision, approved: revision, want: "none was removed"},
+		{name: "the first revision", remove: tenants("bhs"), want: "which this TenantRepository found and has never defined: none was removed"},
+		{name: "the first revision, approved", remove: tenants("bhs"), approved: removalApproval(revision, tenants("bhs"))},
+		{name: "one marked, approved", remove: append(edited(tenants("bhs"), mark(revision)), tenants("mhr")...), applied: revision, approved: both},
+		{name: "one marked, not approved any more", remove: append(edited(tenants("bhs"), mark(revision)), tenants("mhr")...), applied: revision, want: "removes 2 tenants"},
+		{name: "all marked", remove: edited(tenants("bhs", "mhr"), mark(revision)), applied: revision},
+		{name: "all marked by another revision", remove: edited(tenants("bhs", "mhr"), mark("main@sha1:2222")), applied: revision, want: "none was removed"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -174,12 +220,8 @@ func TestRefuseRemoval(t *testing.T) {
 			obj.Status.LastAppliedRevision = test.applied
 			obj.Annotations = map[string]string{v1alpha1.ApproveDeletionsAnnotation: test.approved}
 			own := make([]v1alpha1.Tenant, 10-len(test.remove))
-			for _, name := range test.remove {
-				t := tenantOwnedBy(name, "a")
-				if name == test.delete {
-					t.Spec.DeletionPolicy = v1alpha1.DeleteData
-				}
-				own = append(own, t)
+			for _, t := range test.remove {
+				own = append(own, *t)
 			}
 			refusal := refuseRemoval(obj, revision, test.remove, own)
 			if test.want == "" {

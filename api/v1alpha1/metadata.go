@@ -79,8 +79,9 @@ const (
 	// RetainedAnnotation is, on a namespace that was kept when its tenant was removed, the revision that removed it.
 	RetainedAnnotation = LabelPrefix + "retained"
 
-	// ApproveAdoptionAnnotation approves, on a Tenant, that a namespace that was kept is taken into use again. Its value
-	// is in the message of the Ready condition that asks for it.
+	// ApproveAdoptionAnnotation approves, on a Tenant, that a namespace that was kept is taken into use again, or that a
+	// TenantRepository takes it over from one that is gone. Its value is in the message that asks for it: of the Ready
+	// condition, or of the TenantRepository's problem.
 	ApproveAdoptionAnnotation = LabelPrefix + "approve-adoption"
 
 	// AllowDeletionAnnotation allows, with the value true on a CustomResourceDefinition that facilities need or on a
@@ -88,7 +89,7 @@ const (
 	AllowDeletionAnnotation = LabelPrefix + "allow-deletion"
 
 	// ApproveDeletionsAnnotation approves, on a TenantRepository, removals beyond the deletion budget.
-	// Its value is in the message that refuses them: the revision, and what stands for the tenants' names.
+	// Its value is in the message that refuses them: the revision, and what stands for the Tenants.
 	ApproveDeletionsAnnotation = LabelPrefix + "approve-deletions"
 )
 

@@ -65,6 +65,13 @@ func NewState(tenant *v1alpha1.Tenant, artifact *meta.Artifact) *State {
 	return &State{Artifact: *artifact.DeepCopy(), Spec: *tenant.Spec.DeepCopy(), Labels: maps.Clone(tenant.Labels), Annotations: annotations}
 }
 
+func (s *State) copy() *State {
+	c := *s
+	c.Artifact, c.Spec = *s.Artifact.DeepCopy(), *s.Spec.DeepCopy()
+	c.Labels, c.Annotations = maps.Clone(s.Labels), maps.Clone(s.Annotations)
+	return &c
+}
+
 // name of the ControllerRevision that holds the state, by the archive's digest and by that of the rest.
 func (s *State) name(tenant string) string {
 	if s.kept != "" {
@@ -123,8 +130,14 @@ type record struct {
 // adopts it, and no ownerReference, so that it outlives its Tenant.
 //
 // It knows the names of all and reads the content of one only when it is asked for. It may be used from several
-// goroutines for different tenants.
+// goroutines, for one tenant too: whoever is late finds a state gone or kept already, which is no error.
+//
+// Other instances keep states as well, those of their tenants. What they do after Load is seen when it is looked for: see
+// Find and Meet.
 type History struct {
+	// Namespace that the tenants are in; empty for all. It is set before Load.
+	Namespace string
+
 	client   client.Client
 	uncached client.Reader
 
@@ -134,21 +147,23 @@ type History struct {
 	mu      sync.Mutex
 	records map[types.NamespacedName][]record // oldest first
 	read    map[types.NamespacedName]*State   // the last one that was read, without its archive, by tenant
+	looked  map[types.NamespacedName]bool     // what Find has looked for
 }
 
 // NewHistory returns a History that writes through c and reads through uncached.
 func NewHistory(c client.Client, uncached client.Reader) *History {
-	return &History{client: c, uncached: uncached, records: map[types.NamespacedName][]record{}, read: map[types.NamespacedName]*State{}}
+	return &History{client: c, uncached: uncached, records: map[types.NamespacedName][]record{}, read: map[types.NamespacedName]*State{},
+		looked: map[types.NamespacedName]bool{}}
 }
 
-// Load learns, once, which states are kept, in all namespaces, by their metadata alone.
+// Load learns, once, which states are kept, by their metadata alone.
 func (h *History) Load(ctx context.Context) error {
 	h.loading.Lock()
 	defer h.loading.Unlock()
 	if h.loaded {
 		return nil
 	}
-	found, err := h.list(ctx, client.MatchingLabels{v1alpha1.ManagedByLabel: v1alpha1.FieldManager})
+	found, err := h.list(ctx, client.InNamespace(h.Namespace), client.MatchingLabels{v1alpha1.ManagedByLabel: v1alpha1.FieldManager})
 	if err != nil {
 		return err
 	}
@@ -177,7 +192,29 @@ func (h *History) Find(ctx context.Context, tenant types.NamespacedName) (bool, 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.set(tenant, found[tenant])
+	h.looked[tenant] = true
 	return len(found[tenant]) > 0, nil
+}
+
+// Meet looks past what is known, once, where no state of a tenant is known though it was published: another instance may
+// have kept one.
+func (h *History) Meet(ctx context.Context, tenant types.NamespacedName) error {
+	h.mu.Lock()
+	known := len(h.records[tenant]) > 0 || h.looked[tenant]
+	h.mu.Unlock()
+	if known {
+		return nil
+	}
+	_, err := h.Find(ctx, tenant)
+	return err
+}
+
+// Forget drops what is known of a tenant that is another instance's, which goes on without telling.
+func (h *History) Forget(tenant types.NamespacedName) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.set(tenant, nil)
+	delete(h.looked, tenant)
 }
 
 // pageSize is how many objects are asked for at a time.
@@ -220,7 +257,9 @@ func (h *History) list(ctx context.Context, opts ...client.ListOption) (map[type
 func (h *History) Save(ctx context.Context, tenant types.NamespacedName, state *State, notes Notes, archive func() ([]byte, error)) error {
 	name := state.name(tenant.Name)
 	if known := h.record(tenant, name); known != nil {
-		return h.note(ctx, tenant, *known, notes)
+		if noted, err := h.note(ctx, tenant, *known, notes); noted || err != nil {
+			return err
+		}
 	}
 	full := *state
 	var err error
@@ -285,7 +324,23 @@ func (h *History) Remove(ctx context.Context, tenant types.NamespacedName) error
 
 // Last returns the last good state of a tenant and the notes on it, without the archive: of those that are kept the newest
 // whose archive has the digest announced, or else the newest. It is nil where none is kept. What was read is remembered.
+// Where none is known it looks for one, once. What it returns is the caller's.
 func (h *History) Last(ctx context.Context, tenant types.NamespacedName, announced string) (*State, Notes, error) {
+	if err := h.Meet(ctx, tenant); err != nil {
+		return nil, Notes{}, err
+	}
+	state, notes, err := h.readLast(ctx, tenant, announced)
+	if err != nil || state != nil {
+		return state, notes, err
+	}
+	// What was known of may be gone, and another instance have kept another since.
+	if err := h.Meet(ctx, tenant); err != nil {
+		return nil, Notes{}, err
+	}
+	return h.readLast(ctx, tenant, announced)
+}
+
+func (h *History) readLast(ctx context.Context, tenant types.NamespacedName, announced string) (*State, Notes, error) {
 	r := h.last(tenant, announced)
 	if r == nil {
 		return nil, Notes{}, nil
@@ -294,7 +349,7 @@ func (h *History) Last(ctx context.Context, tenant types.NamespacedName, announc
 	known := h.read[tenant]
 	h.mu.Unlock()
 	if known != nil && known.name(tenant.Name) == r.name {
-		return known, r.notes, nil
+		return known.copy(), r.notes, nil
 	}
 	state, err := h.get(ctx, tenant, r.name)
 	if err != nil || state == nil {
@@ -304,7 +359,7 @@ func (h *History) Last(ctx context.Context, tenant types.NamespacedName, announc
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.read[tenant] = state
-	return state, r.notes, nil
+	return state.copy(), r.notes, nil
 }
 
 // Archive returns the archive of a state that Last returned.
@@ -322,23 +377,29 @@ func (h *History) Archive(ctx context.Context, tenant types.NamespacedName, stat
 // Note changes the notes on a state that Last returned.
 func (h *History) Note(ctx context.Context, tenant types.NamespacedName, state *State, notes Notes) error {
 	if r := h.record(tenant, state.name(tenant.Name)); r != nil {
-		return h.note(ctx, tenant, *r, notes)
+		_, err := h.note(ctx, tenant, *r, notes)
+		return err
 	}
 	return nil
 }
 
-func (h *History) note(ctx context.Context, tenant types.NamespacedName, r record, notes Notes) error {
+// note says whether there is something to note it on.
+func (h *History) note(ctx context.Context, tenant types.NamespacedName, r record, notes Notes) (bool, error) {
 	if r.notes == notes {
-		return nil
+		return true, nil
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": notes.annotations()}})
 	if err != nil {
-		return err
+		return false, err
 	}
 	revision := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Namespace, Name: r.name}}
 	err = h.client.Patch(ctx, revision, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.FieldManager))
+	if apierrors.IsNotFound(err) {
+		h.forget(tenant, r.name)
+		return false, nil
+	}
 	if err != nil {
-		return fmt.Errorf("noting on ControllerRevision %s/%s: %w", tenant.Namespace, r.name, err)
+		return false, fmt.Errorf("noting on ControllerRevision %s/%s: %w", tenant.Namespace, r.name, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -349,14 +410,14 @@ func (h *History) note(ctx context.Context, tenant types.NamespacedName, r recor
 		}
 	}
 	h.set(tenant, records)
-	return nil
+	return true, nil
 }
 
 func (h *History) get(ctx context.Context, tenant types.NamespacedName, name string) (*State, error) {
 	revision := &appsv1.ControllerRevision{}
 	err := h.uncached.Get(ctx, types.NamespacedName{Namespace: tenant.Namespace, Name: name}, revision)
 	if apierrors.IsNotFound(err) {
-		h.forget(tenant, name)
+		h.Forget(tenant)
 		return nil, nil
 	}
 	if err != nil {

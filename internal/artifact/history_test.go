@@ -27,7 +27,7 @@ import (
 // cluster counts what is asked of it.
 type cluster struct {
 	client.Client
-	gets, writes int
+	gets, lists, writes int
 }
 
 func newCluster() *cluster {
@@ -36,6 +36,10 @@ func newCluster() *cluster {
 		Get: func(ctx context.Context, next client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			c.gets++
 			return next.Get(ctx, key, o, opts...)
+		},
+		List: func(ctx context.Context, next client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			c.lists++
+			return next.List(ctx, list, opts...)
 		},
 		Create: func(ctx context.Context, next client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			c.writes++
@@ -165,4 +169,125 @@ func TestRestoreArchive(t *testing.T) {
 	_, err = p.Restore(tenant("bhs"), *published, func() ([]byte, error) { return []byte("another"), nil })
 	g.Expect(err).To(MatchError(ContainSubstring("has digest")))
 	g.Expect(archives(g, dir, "bhs")).To(BeEmpty())
+}
+
+// What another instance has kept since is found: when a tenant moves here, its records are learnt anew.
+func TestHistoryOfAnotherInstance(t *testing.T) {
+	g := NewWithT(t)
+	ctx := context.Background()
+	c := newCluster()
+	theirs, ours := artifact.NewHistory(c, c), artifact.NewHistory(c, c)
+	for _, h := range []*artifact.History{theirs, ours} {
+		g.Expect(h.Load(ctx)).To(Succeed())
+	}
+	first, archive := state("bhs.example.com", []byte("first"))
+	g.Expect(theirs.Save(ctx, bhs, first, notes, archive)).To(Succeed())
+
+	last, _, err := ours.Last(ctx, bhs, first.Artifact.Digest)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(last).NotTo(BeNil(), "it is looked for where none is known")
+
+	// It goes back, is published anew there, and comes here for good.
+	ours.Forget(bhs)
+	second, archive := state("bhs.example.org", []byte("second"))
+	g.Expect(theirs.Save(ctx, bhs, second, notes, archive)).To(Succeed())
+	g.Expect(theirs.Prune(ctx, bhs, second, second.Artifact.Digest)).To(Succeed())
+	last, _, err = ours.Last(ctx, bhs, second.Artifact.Digest)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(last.Spec.Domain).To(Equal("bhs.example.org"))
+
+	// What is known is gone since.
+	ours = artifact.NewHistory(c, c)
+	g.Expect(ours.Load(ctx)).To(Succeed())
+	fourth, archive := state("bhs.example.edu", []byte("fourth"))
+	g.Expect(theirs.Save(ctx, bhs, fourth, notes, archive)).To(Succeed())
+	g.Expect(theirs.Prune(ctx, bhs, fourth, fourth.Artifact.Digest)).To(Succeed())
+	last, _, err = ours.Last(ctx, bhs, fourth.Artifact.Digest)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(last.Spec.Domain).To(Equal("bhs.example.edu"))
+
+	// Published here, nothing of theirs is left.
+	ours.Forget(bhs)
+	third, archive := state("bhs.example.net", []byte("third"))
+	g.Expect(ours.Meet(ctx, bhs)).To(Succeed())
+	g.Expect(ours.Save(ctx, bhs, third, notes, archive)).To(Succeed())
+	g.Expect(ours.Prune(ctx, bhs, third, third.Artifact.Digest)).To(Succeed())
+	list := &appsv1.ControllerRevisionList{}
+	g.Expect(c.List(ctx, list)).To(Succeed())
+	g.Expect(list.Items).To(HaveLen(1))
+}
+
+// Where there is nothing to find it is looked for once.
+func TestHistoryLooksOnce(t *testing.T) {
+	g := NewWithT(t)
+	ctx := context.Background()
+	c := newCluster()
+	h := artifact.NewHistory(c, c)
+	g.Expect(h.Load(ctx)).To(Succeed())
+	before := c.lists
+	for range 3 {
+		last, _, err := h.Last(ctx, bhs, "")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(last).To(BeNil())
+	}
+	g.Expect(c.lists - before).To(Equal(1))
+}
+
+// A ControllerRevision that somebody deleted is made again, whatever was to be noted on it.
+func TestHistoryDeleted(t *testing.T) {
+	g := NewWithT(t)
+	ctx := context.Background()
+	c := newCluster()
+	h := artifact.NewHistory(c, c)
+	first, archive := state("bhs.example.com", []byte("first"))
+	g.Expect(h.Save(ctx, bhs, first, notes, archive)).To(Succeed())
+	deleteAll := func() {
+		g.Expect(c.DeleteAllOf(ctx, &appsv1.ControllerRevision{}, client.InNamespace(bhs.Namespace))).To(Succeed())
+	}
+	deleteAll()
+	g.Expect(h.Save(ctx, bhs, first, artifact.Notes{DefinitionUID: "5678"}, archive)).To(Succeed())
+	list := &appsv1.ControllerRevisionList{}
+	g.Expect(c.List(ctx, list)).To(Succeed())
+	g.Expect(list.Items).To(HaveLen(1))
+
+	deleteAll()
+	g.Expect(h.Note(ctx, bhs, first, notes)).To(Succeed(), "there is nothing to note it on")
+	g.Expect(h.Has(bhs)).To(BeFalse())
+}
+
+// What Last returns is the caller's to change.
+func TestHistoryLastIsACopy(t *testing.T) {
+	g := NewWithT(t)
+	ctx := context.Background()
+	c := newCluster()
+	h := artifact.NewHistory(c, c)
+	first, archive := state("bhs.example.com", []byte("first"))
+	g.Expect(h.Save(ctx, bhs, first, notes, archive)).To(Succeed())
+	for range 2 {
+		last, _, err := h.Last(ctx, bhs, "")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(last.Annotations).To(HaveLen(1))
+		last.Annotations["added"] = "x"
+		last.Spec.Domain = "changed"
+		g.Expect(h.Archive(ctx, bhs, last)).To(Equal([]byte("first")), "it still names what it was read from")
+	}
+	last, _, err := h.Last(ctx, bhs, "")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(last.Spec.Domain).To(Equal("bhs.example.com"))
+}
+
+// One that is told its namespace asks for nothing beyond.
+func TestHistoryOfOneNamespace(t *testing.T) {
+	g := NewWithT(t)
+	ctx := context.Background()
+	c := newCluster()
+	first, archive := state("bhs.example.com", []byte("first"))
+	elsewhere := types.NamespacedName{Namespace: "team-a", Name: "bhs"}
+	for _, tenant := range []types.NamespacedName{bhs, elsewhere} {
+		g.Expect(artifact.NewHistory(c, c).Save(ctx, tenant, first, notes, archive)).To(Succeed())
+	}
+	h := artifact.NewHistory(c, c)
+	h.Namespace = bhs.Namespace
+	g.Expect(h.Load(ctx)).To(Succeed())
+	g.Expect(h.Tenants()).To(ConsistOf(bhs))
 }

@@ -85,11 +85,7 @@ func controllerCommand() *cobra.Command {
 
 It needs Flux 2.9 or later, its kustomize-controller started with --feature-gates=ExternalArtifact=true.`,
 		Example: `  # As the Deployment in config/manager does
-  korthweb controller --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.
-
-  # Out of the cluster, for a try
-  mkdir /tmp/korthweb
-  RUNTIME_NAMESPACE=flux-system korthweb controller --enable-leader-election=false --storage-path=/tmp/korthweb`,
+  korthweb controller --storage-path=/data --storage-adv-addr=korthweb.flux-system.svc.cluster.local.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return o.run(ctrl.SetupSignalHandler()) },
 	}
@@ -150,7 +146,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	}
 	logger.SetLogger(logger.NewLogger(o.log))
 	log := ctrl.Log.WithName("setup")
-	if !o.watch.AllNamespaces && os.Getenv(runtimectrl.EnvRuntimeNamespace) == "" {
+	if !o.watch.AllNamespaces && o.namespace() == "" {
 		return fmt.Errorf("the environment variable %s is not set: set it to the namespace of the TenantRepositories, "+
 			"as the Deployment in config/manager does, or watch all namespaces with --%s", runtimectrl.EnvRuntimeNamespace, watchAllNamespaces)
 	}
@@ -183,6 +179,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	measured := runtimectrl.NewMetrics(mgr, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 
 	history := artifact.NewHistory(mgr.GetClient(), mgr.GetAPIReader())
+	history.Namespace = o.namespace()
 	if err := (&controllers.TenantRepositoryReconciler{
 		Client:             mgr.GetClient(),
 		EventRecorder:      recorder,
@@ -207,6 +204,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		History:                   history,
 		Uncached:                  mgr.GetAPIReader(),
 		Applier:                   emit.NewApplier(mgr.GetClient(), mgr.GetAPIReader(), self),
+		Namespace:                 o.namespace(),
 		Selector:                  selector,
 		DependencyRequeueInterval: o.requeueDependency,
 		NoCrossNamespaceRefs:      o.acl.NoCrossNamespaceRefs,
@@ -299,8 +297,16 @@ func (o *controllerOptions) managerOptions() ctrl.Options {
 			RecoverPanic:            ptr.To(true),
 		},
 	}
-	if !o.watch.AllNamespaces {
-		options.Cache.DefaultNamespaces = map[string]ctrlcache.Config{os.Getenv(runtimectrl.EnvRuntimeNamespace): {}}
+	if namespace := o.namespace(); namespace != "" {
+		options.Cache.DefaultNamespaces = map[string]ctrlcache.Config{namespace: {}}
 	}
 	return options
+}
+
+// namespace of the TenantRepositories and Tenants; empty for all.
+func (o *controllerOptions) namespace() string {
+	if o.watch.AllNamespaces {
+		return ""
+	}
+	return os.Getenv(runtimectrl.EnvRuntimeNamespace)
 }

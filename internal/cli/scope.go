@@ -40,16 +40,6 @@ type source struct {
 // place names a file of the source as the user does.
 func (s source) place(name string) string { return path.Join(filepath.ToSlash(s.root), name) }
 
-func (s source) classPath() string {
-	if s.opts.ClassPath != "" {
-		return s.opts.ClassPath
-	}
-	return path.Join(s.opts.Path, classDirectory)
-}
-
-// classDirectory is where classes are, below the path.
-const classDirectory = "classes"
-
 // loadAll reads the tenant files of several paths, each judged with what is in its source.
 func (s *scope) loadAll(paths []string, renderer *render.Renderer) (*loaded, error) {
 	all := &loaded{Tenants: []string{}, Problems: []v1alpha1.Problem{}}
@@ -124,10 +114,10 @@ func (s *scope) rootOf(p string) (string, error) {
 		dir = filepath.Dir(dir)
 	}
 	parts := strings.Split(filepath.ToSlash(dir), "/")
-	if filepath.IsAbs(dir) && filepath.Base(dir) == classDirectory {
+	if filepath.IsAbs(dir) && filepath.Base(dir) == tenant.ClassDirectory {
 		return filepath.Dir(dir), nil
 	}
-	if i := slices.Index(parts, classDirectory); i >= 0 && !filepath.IsAbs(dir) {
+	if i := slices.Index(parts, tenant.ClassDirectory); i >= 0 && !filepath.IsAbs(dir) {
 		return filepath.Clean(strings.Join(append([]string{"."}, parts[:i]...), "/")), nil
 	}
 	return dir, nil

@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -105,13 +103,13 @@ func (l *loaded) load(from source, paths []string, renderer *render.Renderer) er
 		if err != nil {
 			return err
 		}
-		if !contains(from.opts.Path, rel) && !contains(from.classPath(), rel) {
+		if !tenant.Within(from.opts.Path, rel) && !tenant.Within(from.opts.Classes(), rel) {
 			return fmt.Errorf("%s is not below %s", p, from.place(from.opts.Path))
 		}
 		wanted = append(wanted, rel)
 	}
-	if len(paths) == 0 || slices.ContainsFunc(wanted, func(p string) bool { return contains(from.classPath(), p) }) {
-		wanted = []string{from.opts.Path, from.classPath()}
+	if len(paths) == 0 || slices.ContainsFunc(wanted, func(p string) bool { return tenant.Within(from.opts.Classes(), p) }) {
+		wanted = []string{from.opts.Path, from.opts.Classes()}
 	}
 	result, err := tenant.Load(os.DirFS(from.root), from.opts)
 	if err != nil {
@@ -122,7 +120,7 @@ func (l *loaded) load(from source, paths []string, renderer *render.Renderer) er
 			Message: "no tenant is defined here: a tenant's file is named after it and ends in .yaml"})
 	}
 	for _, d := range result.Definitions {
-		if !slices.ContainsFunc(wanted, func(p string) bool { return contains(p, d.File) }) {
+		if !slices.ContainsFunc(wanted, func(p string) bool { return tenant.Within(p, d.File) }) {
 			continue
 		}
 		d.File = from.place(d.File)
@@ -136,7 +134,7 @@ func (l *loaded) load(from source, paths []string, renderer *render.Renderer) er
 	for _, problem := range result.Problems {
 		name := lineSuffix.ReplaceAllString(problem.File, "")
 		// A directory that could not be read as a whole concerns every path in it.
-		if slices.ContainsFunc(wanted, func(p string) bool { return contains(p, name) || contains(name, p) }) {
+		if slices.ContainsFunc(wanted, func(p string) bool { return tenant.Within(p, name) || tenant.Within(name, p) }) {
 			problem.File = from.place(problem.File)
 			l.Problems = append(l.Problems, problem)
 		}
@@ -156,11 +154,6 @@ func relative(root, p string) (string, error) {
 	}
 	rel, err := filepath.Rel(from, to)
 	return filepath.ToSlash(rel), err
-}
-
-// contains tells whether name is dir or below it, both relative to the same directory.
-func contains(dir, name string) bool {
-	return dir == "." && fs.ValidPath(name) || name == dir || strings.HasPrefix(name, dir+"/")
 }
 
 func renderProblem(d tenant.Definition, err error) v1alpha1.Problem {
@@ -189,14 +182,10 @@ func printText(w io.Writer, l *loaded) error {
 
 // describe puts a problem on one line: file, line, tenant, field, message.
 func describe(p v1alpha1.Problem) string {
-	parts := []string{p.File}
 	if p.Tenant != "" {
-		parts = append(parts, "tenant "+p.Tenant)
+		p.File += ": tenant " + p.Tenant
 	}
-	if p.Field != "" {
-		parts = append(parts, p.Field)
-	}
-	return harmless(strings.Join(append(parts, p.Message), ": "))
+	return harmless(tenant.DescribeProblem(p))
 }
 
 func count(n int, noun string) string {

@@ -100,10 +100,15 @@ func (a *Applier) run(ctx context.Context, run *apply, artifact *meta.Artifact) 
 					return run.result, err
 				}
 			}
+			desired.GetAnnotations()[namespaceUIDAnnotation] = string(run.namespaceUID)
+			setDigest(desired)
 		}
 		live, err := run.ensure(ctx, desired)
 		if err != nil {
 			return run.result, err
+		}
+		if isNamespace(desired) {
+			run.namespaceUID = live.GetUID()
 		}
 		run.list(desired)
 		if ea, ok := live.(*sourcev1.ExternalArtifact); ok && artifact != nil {
@@ -151,6 +156,10 @@ type apply struct {
 	tenant      *v1alpha1.Tenant
 	missingOnly bool
 	result      Result
+
+	// namespaceUID is that of the tenant's namespace as it is now, namespaceMade that this run made it.
+	namespaceUID  types.UID
+	namespaceMade bool
 }
 
 // forgetLayers removes the layers of a namespace that is gone, before it is made again. They go on saying that all is
@@ -166,8 +175,10 @@ func (a *apply) forgetLayers(ctx context.Context) error {
 			return explain(err, k)
 		}
 		ns := Namespace(a.tenant)
-		if live, err := a.metadata(ctx, ns); err != nil || live != nil { // the cache may be behind
-			return explainIf(err, ns)
+		if live, err := a.metadata(ctx, ns); err != nil {
+			return explain(err, ns)
+		} else if live != nil { // the cache is behind
+			return nil
 		}
 		gone, err := a.remove(ctx, a.tenant, k)
 		if err != nil {
@@ -179,6 +190,9 @@ func (a *apply) forgetLayers(ctx context.Context) error {
 	}
 	return nil
 }
+
+// namespaceUIDAnnotation is, on an ExternalArtifact, the UID of the tenant's namespace that has its credentials.
+const namespaceUIDAnnotation = v1alpha1.LabelPrefix + "namespace-uid"
 
 // adopt refuses a namespace that a removal kept, until it is approved, and then takes the mark off it. Whoever is new
 // asks past the cache, which may not know of the mark yet.
@@ -223,6 +237,7 @@ func (a *apply) ensure(ctx context.Context, desired client.Object) (client.Objec
 		err = a.client.Create(ctx, created, client.FieldOwner(v1alpha1.FieldManager))
 		if err == nil {
 			a.changed(desired)
+			a.namespaceMade = a.namespaceMade || isNamespace(desired)
 			// Typed objects lose their kind on the way through a client.
 			created.GetObjectKind().SetGroupVersionKind(desired.GetObjectKind().GroupVersionKind())
 			return created, nil
@@ -374,8 +389,16 @@ func (a *apply) credentials(ctx context.Context) error {
 		live := &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta}
 		err := a.uncached.Get(ctx, client.ObjectKeyFromObject(secret), live)
 		if apierrors.IsNotFound(err) {
-			// Unless the namespace, and the database in it, was gone too.
-			if secretName == PostgresCredentialsName && !slices.Contains(a.result.Changed, name(Namespace(a.tenant))) {
+			if secretName == PostgresCredentialsName {
+				// Unless the namespace, and the database in it, was gone too.
+				if anew, err := a.namespaceIsNew(ctx); err != nil {
+					return err
+				} else if anew {
+					if err := a.createCredentials(ctx, secretName); err != nil {
+						return err
+					}
+					continue
+				}
 				return &SecretError{Field: "spec.postgres", Secret: name(secret)[len("Secret/"):], Problem: "is gone, and the database " +
 					"keeps the passwords that were in it: restore it from a backup, or set the database's to those of a new one"}
 			}
@@ -393,6 +416,23 @@ func (a *apply) credentials(ctx context.Context) error {
 		a.list(secret)
 	}
 	return nil
+}
+
+// namespaceIsNew says whether the tenant's namespace is another than that which had the credentials last. A run that made
+// it may have failed before it made the credentials.
+func (a *apply) namespaceIsNew(ctx context.Context) (bool, error) {
+	if a.namespaceMade {
+		return true, nil
+	}
+	ea := ExternalArtifact(a.tenant)
+	live := &sourcev1.ExternalArtifact{}
+	if err := a.client.Get(ctx, client.ObjectKeyFromObject(ea), live); apierrors.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, explain(err, ea)
+	}
+	known := live.Annotations[namespaceUIDAnnotation]
+	return known != "" && known != string(a.namespaceUID), nil
 }
 
 func (a *apply) createCredentials(ctx context.Context, secretName string) error {
@@ -433,6 +473,11 @@ func (a *Applier) emptyOf(o client.Object) (client.Object, error) {
 		return nil, fmt.Errorf("%s: %w", name(o), err)
 	}
 	return empty.(client.Object), nil
+}
+
+func isNamespace(o client.Object) bool {
+	_, ok := o.(*corev1.Namespace)
+	return ok
 }
 
 // id names an object as Flux's inventories do: namespace_name_group_kind.

@@ -211,7 +211,7 @@ func TestApplyTakesNothingOver(t *testing.T) {
 			f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(theirs), after)).To(Succeed())
 			f.Expect(after.GetResourceVersion()).To(Equal(before.GetResourceVersion()))
 
-			_, _, err := f.Remove(ctx, tenant)
+			_, _, err := f.Remove(ctx, tenant, published("r1"))
 			f.Expect(err).NotTo(HaveOccurred())
 			f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(theirs), after)).To(Succeed(), "removal leaves it too")
 			f.Expect(after.GetDeletionTimestamp()).To(BeNil())

@@ -123,17 +123,20 @@ func Reason(err error) string {
 // than the client does.
 func explain(err error, o client.Object) error {
 	gvk := o.GetObjectKind().GroupVersionKind()
-	// A kind that was served when the client looked last and is not any more is a 404 without a cause in
-	// the API.
-	unserved := meta.IsNoMatchError(err) ||
-		apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
-	if unserved && strings.HasSuffix(gvk.Group, ".toolkit.fluxcd.io") {
+	if unserved(err) && strings.HasSuffix(gvk.Group, ".toolkit.fluxcd.io") {
 		return &FluxNotInstalledError{Kind: gvk.GroupVersion().String() + " " + gvk.Kind, Err: err}
 	}
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return &TerminatingError{Object: "Namespace/" + o.GetNamespace()}
 	}
 	return fmt.Errorf("%s: %w", name(o), err)
+}
+
+// unserved says whether an error means that the cluster does not serve the object's kind. A kind that was served when the
+// client looked last and is not any more is a 404 without a cause in the API.
+func unserved(err error) bool {
+	return meta.IsNoMatchError(err) ||
+		apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // mayChange says whether live, which has the name of desired, was created for the tenant and stays.

@@ -7,13 +7,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
-	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,49 +28,33 @@ import (
 // The layers orphan what they applied. Before it deletes any, Remove tells both to prune and resumes them, in one patch
 // each: from then on a layer that somebody else deletes is pruned too.
 //
-// It returns true when all is gone, or else what it waits for: Kustomization/flux-system/bhs-application.
+// A layer prunes only what it has noted that it applied. One that is gone, or was put back and has applied nothing since,
+// is made to apply the bundle published once more, so that it knows what to prune; only where something of it runs on,
+// and where the namespace stays. published must be in the storage; nil says that nothing was ever published.
+//
+// It returns true when all is gone, or else what it waits for: Kustomization/flux-system/bhs-application to be gone.
 // It can be called again at any point. It deletes only what carries this tenant's labels, and leaves
 // everything else without an error. While a layer or the HelmRelease is there, an account or binding
 // that Flux prunes by and that somebody deleted is put back.
-func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done bool, waitingFor string, err error) {
-	layers := []*kustomizev1.Kustomization{
-		Kustomization(tenant, v1alpha1.ApplicationLayer),
-		Kustomization(tenant, v1alpha1.DependencyLayer),
-	}
-	release, err := a.installed(ctx, tenant)
-	if err != nil {
+//
+// While the cluster does not serve the kinds of Flux nothing can be pruned: that is a FluxNotInstalledError, unless the
+// namespace goes with all that is in it.
+func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant, published *meta.Artifact) (done bool, waitingFor string, err error) {
+	r := &removal{Applier: a, tenant: tenant, published: published}
+	if err := r.look(ctx); err != nil {
 		return false, "", err
 	}
-	needsAppliers := release != nil
-	for _, layer := range layers {
-		exists, err := a.letPrune(ctx, tenant, layer)
-		if err != nil {
-			return false, name(layer), explain(err, layer)
-		}
-		needsAppliers = needsAppliers || exists
-	}
-	if needsAppliers {
-		if err := a.keepAppliers(ctx, tenant); err != nil {
-			return false, "", err
-		}
-	}
-
-	for _, layer := range layers {
-		gone, err := a.remove(ctx, tenant, layer)
-		if err != nil {
-			return false, name(layer), explain(err, layer)
-		}
-		if !gone {
-			return false, name(layer), nil
-		}
+	if waitingFor, err := r.removeLayers(ctx); err != nil || waitingFor != "" {
+		return false, waitingFor, err
 	}
 	// kustomize-controller waits no longer than the layer's timeout for what it prunes. Without its account
 	// helm-controller never gets done with uninstalling what it has installed.
-	if release, err = a.installed(ctx, tenant); err != nil {
+	release, err := r.installed(ctx)
+	if err != nil {
 		return false, "", err
 	}
 	if release != nil {
-		return false, name(release), nil
+		return false, toBeGone(release), nil
 	}
 
 	if tenant.Spec.DeletionPolicy != v1alpha1.DeleteData {
@@ -90,39 +71,14 @@ func (a *Applier) Remove(ctx context.Context, tenant *v1alpha1.Tenant) (done boo
 		steps = append(append(steps, secretReader(tenant, a.self)), accounts...)
 	}
 	for _, step := range steps {
-		gone, err := a.remove(ctx, tenant, step)
-		if err != nil {
-			return false, name(step), explain(err, step)
-		}
-		if !gone {
-			return false, name(step), nil
+		if gone, err := r.gone(ctx, step); err != nil || !gone {
+			return false, toBeGone(step), err
 		}
 	}
 	return true, "", nil
 }
 
-// letPrune makes kustomize-controller prune a layer when it is deleted, and says whether the layer is there. For one that
-// is deleted while it is suspended it would prune nothing: the facility would stay online.
-func (a *Applier) letPrune(ctx context.Context, tenant *v1alpha1.Tenant, layer *kustomizev1.Kustomization) (bool, error) {
-	live := &kustomizev1.Kustomization{}
-	err := a.uncached.Get(ctx, client.ObjectKeyFromObject(layer), live)
-	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if !ownedBy(tenant, live) {
-		return false, nil
-	}
-	if live.Spec.DeletionPolicy == kustomizev1.DeletionPolicyWaitForTermination && !live.Spec.Suspend {
-		return true, nil
-	}
-	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"deletionPolicy":%q,"suspend":false}}`,
-		live.UID, kustomizev1.DeletionPolicyWaitForTermination))
-	err = a.client.Patch(ctx, live, patch, client.FieldOwner(v1alpha1.FieldManager))
-	return err == nil, client.IgnoreNotFound(err)
-}
+func toBeGone(o client.Object) string { return name(o) + " to be gone" }
 
 // byHand stands on a namespace for the revision where a Tenant was removed that no revision defined.
 const byHand = "local"
@@ -172,44 +128,11 @@ func (a *Applier) keepAppliers(ctx context.Context, tenant *v1alpha1.Tenant) err
 	return nil
 }
 
-// releases are the HelmReleases that a bundle may have.
-var releases = []string{"istio-ingress", "istio-egress", "traefik", "postgres"}
-
-// installed returns a HelmRelease of the bundle that is there, nil where none is. Only the tenant's own namespace is
-// looked at: in another one it is no concern of this tenant.
-func (a *Applier) installed(ctx context.Context, tenant *v1alpha1.Tenant) (client.Object, error) {
-	namespace := Namespace(tenant)
-	if ours, err := a.exists(ctx, tenant, namespace); err != nil || !ours {
-		return nil, explainIf(err, namespace)
-	}
-	for _, releaseName := range releases {
-		release := metadataOf(helmv2.GroupVersion.WithKind(helmv2.HelmReleaseKind), tenant.Spec.Namespace, releaseName)
-		if live, err := a.metadata(ctx, release); err != nil || live != nil {
-			return release, explainIf(err, release)
-		}
-	}
-	return nil, nil
-}
-
-func explainIf(err error, o client.Object) error {
-	if err == nil {
-		return nil
-	}
-	return explain(err, o)
-}
-
-// exists says whether an object of the tenant is there.
-func (a *Applier) exists(ctx context.Context, tenant *v1alpha1.Tenant, o client.Object) (bool, error) {
-	live, err := a.metadata(ctx, o)
-	return live != nil && ownedBy(tenant, live), err
-}
-
-// metadata reads the metadata of an object past the cache. It returns nil where there is none, or where
-// its kind is not served.
+// metadata reads the metadata of an object past the cache. It returns nil where there is none.
 func (a *Applier) metadata(ctx context.Context, o client.Object) (client.Object, error) {
 	live := metadataOf(o.GetObjectKind().GroupVersionKind(), "", "")
 	err := a.uncached.Get(ctx, client.ObjectKeyFromObject(o), live)
-	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+	if apierrors.IsNotFound(err) && !unserved(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -232,7 +155,7 @@ func (a *Applier) remove(ctx context.Context, tenant *v1alpha1.Tenant, o client.
 		return false, err
 	}
 	err = a.uncached.Get(ctx, client.ObjectKeyFromObject(o), live)
-	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+	if apierrors.IsNotFound(err) && !unserved(err) {
 		return true, nil
 	}
 	if err != nil {

@@ -69,10 +69,10 @@ func TestRemove(t *testing.T) {
 
 			for _, layer := range []string{v1alpha1.ApplicationLayer, v1alpha1.DependencyLayer} {
 				for range 2 { // again while waiting
-					done, waitingFor, err := f.Remove(ctx, tenant)
+					done, waitingFor, err := f.Remove(ctx, tenant, published("r1"))
 					f.Expect(err).NotTo(HaveOccurred())
 					f.Expect(done).To(BeFalse())
-					f.Expect(waitingFor).To(Equal("Kustomization/flux-system/" + tenant.LayerName(layer)))
+					f.Expect(waitingFor).To(Equal("Kustomization/flux-system/" + tenant.LayerName(layer) + " to be gone"))
 				}
 				k := kustomization(f.WithT, tenant, layer)
 				f.Expect(k.DeletionTimestamp).NotTo(BeNil())
@@ -85,17 +85,17 @@ func TestRemove(t *testing.T) {
 				f.Expect(admin.Patch(ctx, k, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
 			}
 
-			done, waitingFor, err := f.Remove(ctx, tenant)
+			done, waitingFor, err := f.Remove(ctx, tenant, published("r1"))
 			f.Expect(err).NotTo(HaveOccurred())
 			ns := &corev1.Namespace{}
 			f.Expect(admin.Get(ctx, types.NamespacedName{Name: tenant.Spec.Namespace}, ns)).To(Succeed())
 			if policy == v1alpha1.DeleteData {
 				f.Expect(done).To(BeFalse())
-				f.Expect(waitingFor).To(Equal("Namespace/" + tenant.Spec.Namespace))
+				f.Expect(waitingFor).To(Equal("Namespace/" + tenant.Spec.Namespace + " to be gone"))
 				f.Expect(ns.DeletionTimestamp).NotTo(BeNil())
 				ns.Spec.Finalizers = nil // what the controller manager does once it is empty
 				f.Expect(admin.SubResource("finalize").Update(ctx, ns)).To(Succeed())
-				done, _, err = f.Remove(ctx, tenant)
+				done, _, err = f.Remove(ctx, tenant, published("r1"))
 				f.Expect(err).NotTo(HaveOccurred())
 			} else {
 				f.Expect(ns.DeletionTimestamp).To(BeNil())
@@ -110,7 +110,7 @@ func TestRemove(t *testing.T) {
 			f.Expect(apierrors.IsNotFound(admin.Get(ctx, types.NamespacedName{Namespace: platform, Name: emit.ApplierName(tenant)}, account))).To(BeTrue())
 
 			f.reset()
-			done, _, err = f.Remove(ctx, tenant)
+			done, _, err = f.Remove(ctx, tenant, published("r1"))
 			f.Expect(err).NotTo(HaveOccurred())
 			f.Expect(done).To(BeTrue())
 			f.Expect(f.writes).To(BeEmpty())
@@ -131,7 +131,7 @@ func TestComeBack(t *testing.T) {
 	f.Expect(before.Data["password"]).To(HaveLen(32))
 
 	f.Eventually(func() (bool, error) {
-		done, _, err := f.Remove(ctx, tenant)
+		done, _, err := f.Remove(ctx, tenant, published("r1"))
 		return done, err
 	}).Should(BeTrue())
 	ns := &corev1.Namespace{}
@@ -165,10 +165,10 @@ func TestRemoveWaitsForTheGateway(t *testing.T) {
 			}).Should(BeTrue())
 
 			for range 2 {
-				done, waitingFor, err := f.Remove(ctx, tenant)
+				done, waitingFor, err := f.Remove(ctx, tenant, published("r1"))
 				f.Expect(err).NotTo(HaveOccurred())
 				f.Expect(done).To(BeFalse())
-				f.Expect(waitingFor).To(Equal("HelmRelease/" + tenant.Spec.Namespace + "/istio-ingress"))
+				f.Expect(waitingFor).To(Equal("HelmRelease/" + tenant.Spec.Namespace + "/istio-ingress to be gone"))
 			}
 			f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(account), account)).To(Succeed(), "it is put back")
 			binding := &rbacv1.RoleBinding{}
@@ -178,11 +178,11 @@ func TestRemoveWaitsForTheGateway(t *testing.T) {
 			f.Expect(ns.DeletionTimestamp).To(BeNil())
 
 			f.Expect(admin.Patch(ctx, release, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
-			done, waitingFor, err := f.Remove(ctx, tenant)
+			done, waitingFor, err := f.Remove(ctx, tenant, published("r1"))
 			f.Expect(err).NotTo(HaveOccurred())
 			f.Expect(done).To(Equal(policy == v1alpha1.RetainData))
 			if policy == v1alpha1.DeleteData {
-				f.Expect(waitingFor).To(Equal("Namespace/" + tenant.Spec.Namespace))
+				f.Expect(waitingFor).To(Equal("Namespace/" + tenant.Spec.Namespace + " to be gone"))
 			}
 		})
 	}
@@ -197,7 +197,7 @@ func TestRemoveLeavesOthersGateway(t *testing.T) {
 	f.Expect(admin.Create(ctx, theirs)).To(Succeed())
 	f.Expect(admin.Create(ctx, newRelease(tenant))).To(Succeed())
 
-	done, waitingFor, err := f.Remove(ctx, tenant)
+	done, waitingFor, err := f.Remove(ctx, tenant, published("r1"))
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(waitingFor).To(BeEmpty())
 	f.Expect(done).To(BeTrue())
@@ -215,7 +215,7 @@ func TestRemoveWithoutHelmController(t *testing.T) {
 			return next.Get(ctx, key, o, opts...)
 		},
 	})
-	done, waitingFor, err := emit.NewApplier(c, c, self).Remove(ctx, tenant)
+	done, waitingFor, err := emit.NewApplier(c, c, self).Remove(ctx, tenant, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(waitingFor).To(BeEmpty())
 	g.Expect(done).To(BeTrue())

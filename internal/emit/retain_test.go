@@ -35,7 +35,7 @@ func TestRemoveLetsPruneFirst(t *testing.T) {
 	}
 	f.settle(tenant)
 
-	_, _, err = f.Remove(ctx, tenant)
+	_, _, err = f.Remove(ctx, tenant, published("r1"))
 	f.Expect(err).NotTo(HaveOccurred())
 	const path = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/prunes-first-"
 	f.Expect(f.writes).To(Equal([]string{"PATCH " + path + "application", "PATCH " + path + "dependency", "DELETE " + path + "application"}))
@@ -46,7 +46,7 @@ func TestRemoveLetsPruneFirst(t *testing.T) {
 	}
 
 	f.reset()
-	_, _, err = f.Remove(ctx, tenant)
+	_, _, err = f.Remove(ctx, tenant, published("r1"))
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(f.writes).To(BeEmpty(), "while it waits")
 }
@@ -80,7 +80,7 @@ func TestRetained(t *testing.T) {
 	tenant.Annotations = map[string]string{v1alpha1.RemoveAnnotation: "main@sha1:1111"}
 	_, err := f.Apply(ctx, tenant, published("r1"))
 	f.Expect(err).NotTo(HaveOccurred())
-	done, waitingFor, err := f.Remove(ctx, tenant)
+	done, waitingFor, err := f.Remove(ctx, tenant, published("r1"))
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(done).To(BeTrue(), waitingFor)
 	ns := &corev1.Namespace{}

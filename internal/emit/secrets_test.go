@@ -8,12 +8,14 @@ import (
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
 	"github.com/digihunch/korthweb/internal/emit"
@@ -140,6 +142,35 @@ func TestPostgresCredentials(t *testing.T) {
 	f.Expect(err).NotTo(HaveOccurred())
 	tenant.Status.Inventory = result.Inventory
 	f.Expect(admin.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.PostgresCredentialsName}})).To(Succeed())
+	_, err = f.Apply(ctx, tenant, published("r1"))
+	f.Expect(err).To(MatchError(ContainSubstring("the database keeps the passwords")))
+
+	// The namespace was deleted, and whoever made it anew failed before the credentials. The database is gone too.
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenant.Spec.Namespace}}
+	f.Expect(admin.Delete(ctx, ns)).To(Succeed())
+	f.Expect(admin.SubResource("finalize").Update(ctx, ns)).To(Succeed()) // as the controller manager does
+	f.Expect(admin.Create(ctx, emit.Objects(tenant)[0])).To(Succeed())
+	f.Expect(admin.Get(ctx, client.ObjectKeyFromObject(ns), ns)).To(Succeed())
+	f.Eventually(func(g Gomega) {
+		seen := &corev1.Namespace{}
+		g.Expect(f.cached.Get(ctx, client.ObjectKeyFromObject(ns), seen)).To(Succeed())
+		g.Expect(seen.UID).To(Equal(ns.UID))
+	}).Should(Succeed())
+	f.Expect(read()).NotTo(Equal(first))
+	// From then on it is the same namespace, whose database keeps them.
+	ea := &sourcev1.ExternalArtifact{}
+	f.Eventually(func(g Gomega) {
+		g.Expect(f.cached.Get(ctx, client.ObjectKeyFromObject(tenant), ea)).To(Succeed())
+		g.Expect(ea.Annotations).To(ContainElement(string(ns.UID)))
+	}).Should(Succeed())
+	f.Expect(admin.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Spec.Namespace, Name: emit.PostgresCredentialsName}})).To(Succeed())
+	// Somebody's label on it, which is taken off, makes no new one of it.
+	f.Expect(admin.Patch(ctx, ns, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"istio-injection":"disabled"}}}`)))).To(Succeed())
+	f.Eventually(func(g Gomega) {
+		seen := &corev1.Namespace{}
+		g.Expect(f.cached.Get(ctx, client.ObjectKeyFromObject(ns), seen)).To(Succeed())
+		g.Expect(seen.Labels).To(HaveKeyWithValue("istio-injection", "disabled"))
+	}).Should(Succeed())
 	_, err = f.Apply(ctx, tenant, published("r1"))
 	f.Expect(err).To(MatchError(ContainSubstring("the database keeps the passwords")))
 }

@@ -4,15 +4,12 @@ package emit_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
@@ -23,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,45 +34,16 @@ const platform = "flux-system"
 
 var (
 	ctx    = context.Background()
-	scheme = runtime.NewScheme()
+	scheme *runtime.Scheme
 	admin  client.Client
 	config *rest.Config
 )
 
 func TestMain(m *testing.M) {
-	code, err := runWithControlPlane(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runWithControlPlane(m *testing.M) (code int, err error) {
-	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, v1alpha1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
-	} {
-		if err := add(scheme); err != nil {
-			return 1, err
-		}
-	}
-	server, err := apiserver.Start(ctx)
-	if err != nil {
-		return 1, err
-	}
-	defer func() {
-		if stopErr := server.Stop(); err == nil {
-			err = stopErr
-		}
-	}()
-	if admin, err = client.New(server.Admin, client.Options{Scheme: scheme}); err != nil {
-		return 1, err
-	}
-	if err := admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: platform}}); err != nil {
-		return 1, err
-	}
-	config = server.Korthweb
-	return m.Run(), nil
+	apiserver.Main(ctx, m, func(s *apiserver.Server, kinds *runtime.Scheme, c client.Client) error {
+		config, scheme, admin = s.Korthweb, kinds, c
+		return admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: platform}})
+	})
 }
 
 // counter counts requests by what they do.

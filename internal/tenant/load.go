@@ -25,7 +25,7 @@ type Options struct {
 	// Path of the directory of the tenant files within the file system; "" and "." are its root.
 	Path string
 
-	// ClassPath of the directory of the class files within the file system, the directory classes below Path where it
+	// ClassPath of the directory of the class files within the file system, the [ClassDirectory] below Path where it
 	// is empty. It may be outside of Path; then both are read.
 	ClassPath string
 
@@ -52,6 +52,21 @@ type Options struct {
 	// Held are the tenants that exist, those of other repositories and hand-made ones included. What
 	// they claim is theirs; see [Conflicts].
 	Held []v1alpha1.Tenant
+
+	// Orphans are the held tenants whose TenantRepository is gone, by name, with the command that approves that Repository
+	// takes one over.
+	Orphans map[string]string
+}
+
+// ClassDirectory is where classes are, below the path, where nothing else is said.
+const ClassDirectory = "classes"
+
+// Classes returns the directory of the class files within the file system.
+func (o *Options) Classes() string {
+	if o.ClassPath != "" {
+		return path.Clean(o.ClassPath)
+	}
+	return path.Join(o.Path, ClassDirectory)
 }
 
 // Definition is a tenant that is accepted.
@@ -138,7 +153,7 @@ func Load(fsys fs.FS, opts Options) (*Result, error) {
 		docs := l.read(file)
 		total += len(docs)
 		for i := range docs {
-			if len(docs) > 1 && docs[i].name() == "" && !within(l.classPath, file) {
+			if len(docs) > 1 && docs[i].name() == "" && !Within(l.classPath, file) {
 				l.nameless[file] = true
 			}
 			switch l.kind(&docs[i]) {
@@ -175,15 +190,12 @@ func (l *loader) files() ([]string, error) {
 	if err := directory(l.fsys, l.root); err != nil {
 		return nil, err
 	}
-	l.classPath = path.Join(l.root, "classes")
-	if l.opts.ClassPath != "" {
-		l.classPath = path.Clean(l.opts.ClassPath)
-	}
-	if within(l.classPath, l.root) {
+	l.classPath = l.opts.Classes()
+	if Within(l.classPath, l.root) {
 		return nil, fmt.Errorf("class path %q %s", l.classPath, roomForTenants)
 	}
 	files, err := l.list(l.root)
-	if err != nil || within(l.root, l.classPath) {
+	if err != nil || Within(l.root, l.classPath) {
 		return files, err
 	}
 	// Where there is no such directory there are no classes, which each tenant that names one is told.
@@ -239,7 +251,7 @@ func (l *loader) kind(doc *document) string {
 func (l *loader) inPlace(doc *document, kind string) string {
 	line, _, _ := doc.root.find("kind")
 	isClass := kind == v1alpha1.TenantClassKind
-	switch below := within(l.classPath, doc.file); {
+	switch below := Within(l.classPath, doc.file); {
 	case isClass == below:
 		return kind
 	case isClass:
@@ -325,7 +337,7 @@ func (l *loader) origin(name string) string {
 		return ""
 	}
 	file := path.Clean(h.Annotations[v1alpha1.PathAnnotation])
-	if stem(file) != name || !within(l.root, file) || within(l.classPath, file) || !isYAML(file) || !fs.ValidPath(file) {
+	if stem(file) != name || !Within(l.root, file) || Within(l.classPath, file) || !isYAML(file) || !fs.ValidPath(file) {
 		return ""
 	}
 	if _, err := fs.Lstat(l.fsys, file); err != nil {
@@ -340,7 +352,7 @@ func (r *Result) Refused() map[string]v1alpha1.Problem {
 	refused := map[string]v1alpha1.Problem{}
 	for _, p := range r.problems {
 		name := p.Tenant
-		if name == "" && !within(r.classPath, p.file) {
+		if name == "" && !Within(r.classPath, p.file) {
 			name = stem(p.file)
 		}
 		if _, known := refused[name]; !known && name != "" && !r.defines(name) {

@@ -68,5 +68,5 @@ func (r *Result) mayHide(p *located, name string) bool {
 	if p.unread || r.nameless[p.file] || r.mentions[p.file][name] {
 		return true
 	}
-	return !within(r.classPath, p.file) && !r.existing[stem(p.file)] && !r.defines(stem(p.file))
+	return !Within(r.classPath, p.file) && !r.existing[stem(p.file)] && !r.defines(stem(p.file))
 }

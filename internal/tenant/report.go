@@ -124,3 +124,9 @@ func shorten(s string, most int) string {
 	}
 	return strings.ToValidUTF8(s[:most-len(mark)], "") + mark
 }
+
+// DescribeProblem is "file:line: field: message", as far as these are known.
+func DescribeProblem(p v1alpha1.Problem) string {
+	parts := slices.DeleteFunc([]string{p.File, p.Field, p.Message}, func(part string) bool { return part == "" })
+	return strings.Join(parts, ": ")
+}

@@ -290,8 +290,13 @@ func (l *loader) reportOwned(doc *document) bool {
 	if owner != "" {
 		by = "comes from TenantRepository " + owner
 	}
+	instead := "choose another name, or remove that one first"
+	if approve := l.opts.Orphans[held.Name]; approve != "" {
+		by += ", which is gone"
+		instead = "choose another name, or, if it is the same facility, approve that it comes from here: " + approve
+	}
 	line, _, _ := doc.root.find("metadata.name")
 	l.report(doc.file, line, held.Name, "metadata.name", v1alpha1.ConflictReason, fmt.Sprintf(
-		"tenant %s exists already and %s: choose another name, or remove that one first", held.Name, by))
+		"tenant %s exists already and %s: %s", held.Name, by, instead))
 	return true
 }

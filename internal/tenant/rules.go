@@ -5,6 +5,7 @@ package tenant
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -88,7 +89,7 @@ func NewRules(spec *v1alpha1.TenantRepositorySpec) (*Rules, field.ErrorList) {
 	for _, key := range annotations {
 		r.serviceAnnotations[key] = true
 	}
-	if spec.ClassPath != "" && within(path.Clean(spec.ClassPath), path.Clean(spec.Path)) {
+	if spec.ClassPath != "" && Within(path.Clean(spec.ClassPath), path.Clean(spec.Path)) {
 		errs = append(errs, field.Invalid(at.Child("classPath"), spec.ClassPath, roomForTenants))
 	}
 	return r, errs
@@ -191,7 +192,7 @@ func (r *Rules) checkDomain(at *field.Path, host string) field.ErrorList {
 		strings.Join(r.domains, ", ")+" (spec.domains of the TenantRepository): choose a name below one")}
 }
 
-// within tells whether a path is a directory or below it, both clean.
-func within(dir, name string) bool {
-	return dir == "." || name == dir || strings.HasPrefix(name, dir+"/")
+// Within tells whether a path is a directory or below it, both clean and relative to one root.
+func Within(dir, name string) bool {
+	return dir == "." && fs.ValidPath(name) || name == dir || strings.HasPrefix(name, dir+"/")
 }

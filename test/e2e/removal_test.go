@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"testing"
@@ -147,6 +148,70 @@ func TestRemovalOfSuspended(t *testing.T) {
 	g.Expect(f.env.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "orthanc-storage"}, &corev1.PersistentVolumeClaim{})).To(Succeed())
 }
 
+// A suspended tenant whose layers were put back has layers that have never applied anything. They apply once more, so that
+// they know what to prune, and the tenant goes offline in order.
+func TestRemovalOfLayersPutBack(t *testing.T) {
+	t.Parallel()
+	g := gomega(t)
+	const name, ns = "removal-put-back", "removal-put-back-orthweb"
+	f := newFacilities(t, shared, "removal-put-back", map[string]string{
+		name + ".yaml":       tenantFile(name),
+		"removal-stays.yaml": tenantFile("removal-stays"),
+	})
+	g.Eventually(f.ready(name)).Should(Succeed())
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: objectMeta(ns, "orthanc-storage")}
+	g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim)).To(Succeed())
+	uid := claim.UID
+
+	f.push(map[string]string{name + ".yaml": tenantFile(name, "suspend: true")})
+	layers := []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer}
+	suspended := func(layer string) func() (*kustomizev1.Kustomization, error) {
+		return func() (*kustomizev1.Kustomization, error) {
+			k, err := f.layer(name, layer)
+			if err == nil && !k.Spec.Suspend {
+				err = fmt.Errorf("Kustomization %s is not suspended", k.Name)
+			}
+			return k, err
+		}
+	}
+	for _, layer := range layers {
+		g.Eventually(suspended(layer)).Should(HaveField("Spec.Suspend", true))
+		was, err := suspended(layer)()
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(f.env.client.Delete(t.Context(), was)).To(Succeed())
+		g.Eventually(func(g Gomega) {
+			k, err := suspended(layer)()
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(k.UID).NotTo(Equal(was.UID))
+			g.Expect(k.Status.Inventory).To(BeNil())
+		}).Should(Succeed())
+	}
+	orthanc := &appsv1.Deployment{ObjectMeta: objectMeta(ns, "orthanc")}
+	release := &helmv2.HelmRelease{ObjectMeta: objectMeta(ns, "istio-ingress")}
+	for _, o := range []client.Object{orthanc, release} {
+		g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(o), o)).To(Succeed())
+	}
+
+	seen := watchRemoval(t, f.env, ns)
+	f.push(nil, name+".yaml")
+	g.Eventually(f.gone(&v1alpha1.Tenant{ObjectMeta: objectMeta(stack.FluxNamespace, name)})).Should(Succeed())
+	for _, order := range [][2]string{
+		{"gone Deployment orthanc", "gone Kustomization " + name + "-application"},
+		{"gone Kustomization " + name + "-application", "going Kustomization " + name + "-dependency"},
+		{"gone Deployment istio-ingress", "gone HelmRelease istio-ingress"},
+		{"gone HelmRelease istio-ingress", "gone RoleBinding helm-applier"},
+		{"gone Kustomization " + name + "-dependency", "gone ExternalArtifact " + name},
+	} {
+		g.Eventually(func() error { return seen.before(order[0], order[1]) }).Should(Succeed())
+	}
+	for _, o := range []client.Object{orthanc, release} {
+		g.Expect(f.gone(o)()).To(Succeed())
+	}
+	g.Expect(f.env.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim)).To(Succeed())
+	g.Expect(claim.UID).To(Equal(uid))
+	g.Expect(claim.DeletionTimestamp).To(BeNil())
+}
+
 // The policy that counts is the one that the tenant has when it is removed, also where Flux has never applied anything
 // under it.
 func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
@@ -181,7 +246,7 @@ func TestRemovalAfterDeletionPolicyChanged(t *testing.T) {
 	}
 }
 
-// The Tenants of a deleted TenantRepository stay, go on working, and are adopted by another.
+// The Tenants of a deleted TenantRepository stay, go on working, and are adopted by another where somebody approves it.
 func TestTenantRepositoryDeleted(t *testing.T) {
 	t.Parallel()
 	g := gomega(t)
@@ -218,6 +283,21 @@ func TestTenantRepositoryDeleted(t *testing.T) {
 	before = back
 
 	second := newFacilities(t, shared, "removal-second", map[string]string{name + ".yaml": tenantFile(name)})
+	command := regexp.MustCompile(regexp.QuoteMeta(name+" "+v1alpha1.ApproveAdoptionAnnotation) + `=(\S+)`)
+	approval := ""
+	g.Eventually(func(g Gomega) {
+		repository, err := second.repository()
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(repository.Status.Problems).To(HaveLen(1))
+		problem := repository.Status.Problems[0]
+		g.Expect(problem.Reason).To(Equal(v1alpha1.ConflictReason))
+		found := command.FindStringSubmatch(problem.Message)
+		g.Expect(found).To(HaveLen(2), problem.Message)
+		approval = found[1]
+	}).Should(Succeed())
+	g.Expect(second.tenants(t.Context())).To(BeEmpty())
+	approve := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.ApproveAdoptionAnnotation, approval)
+	g.Expect(f.env.client.Patch(t.Context(), before.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(approve)))).To(Succeed())
 	g.Eventually(func(g Gomega) {
 		g.Expect(second.tenants(t.Context())).To(HaveLen(1))
 		repository, err := second.repository()
