@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/digihunch/korthweb/api/v1alpha1"
@@ -84,4 +86,27 @@ func TestNotesOfAnOlderTenant(t *testing.T) {
 	older.CreationTimestamp, younger.CreationTimestamp = metav1.NewTime(now.Add(-time.Second)), metav1.NewTime(now.Add(time.Second))
 	g.Expect(r.notes(older, false).DefinitionUID).To(BeEmpty())
 	g.Expect(r.notes(younger, false).DefinitionUID).To(Equal("new"))
+}
+
+// Who has a host keeps it while its Tenant is away: one that waits for the host does not get it in that moment.
+func TestHostOfAnAbsentTenant(t *testing.T) {
+	h := newHarness(t)
+	holder := h.create("holder", "central")
+	h.stop()
+	h.Expect(admin.Delete(ctx, holder)).To(Succeed())
+	r := h.direct(interceptor.Funcs{List: func(ctx context.Context, next client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+		if _, ok := list.(*v1alpha1.TenantList); ok {
+			return nil // none claims the same
+		}
+		return next.List(ctx, list, opts...)
+	}})
+	h.Expect(r.History.Load(ctx)).To(Succeed())
+	waiting := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "waiting", UID: "1", CreationTimestamp: metav1.Now()},
+		Spec: v1alpha1.TenantSpec{Domain: "holder.orthweb.com"}}
+	waiting.SetDefaults()
+	h.Expect(r.conflict(ctx, waiting)).To(ContainSubstring("holder"))
+	h.Expect(r.conflict(ctx, waiting)).To(ContainSubstring("spec.domain"))
+
+	h.Expect(r.History.Remove(ctx, h.key("holder"))).To(Succeed())
+	h.Expect(r.conflict(ctx, waiting)).To(BeEmpty(), "it is offline")
 }

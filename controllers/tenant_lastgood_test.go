@@ -311,10 +311,10 @@ func TestDescribeWaiting(t *testing.T) {
 		waitingFor string
 		want       string
 	}{
-		"a layer": {v1alpha1.RetainData, "Kustomization/flux-system/bhs-application",
+		"a layer": {v1alpha1.RetainData, "Kustomization/flux-system/bhs-application to be gone",
 			"removing: waiting for Kustomization/flux-system/bhs-application to be gone (data stays); the removal began at 2026-11-24T13:00:00Z; " +
 				"look at: kubectl -n flux-system describe kustomization bhs-application"},
-		"the namespace": {v1alpha1.DeleteData, "Namespace/bhs-orthweb",
+		"the namespace": {v1alpha1.DeleteData, "Namespace/bhs-orthweb to be gone",
 			"removing: waiting for Namespace/bhs-orthweb to be gone (data is deleted); the removal began at 2026-11-24T13:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {

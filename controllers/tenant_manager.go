@@ -16,6 +16,8 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
@@ -174,6 +176,9 @@ func (r *TenantReconciler) conflict(ctx context.Context, resolved *v1alpha1.Tena
 			}
 		}
 	}
+	if err := r.addAbsent(ctx, resolved, claimants); err != nil {
+		return "", err
+	}
 	if len(claimants) == 1 {
 		return "", nil
 	}
@@ -194,4 +199,30 @@ func (r *TenantReconciler) conflict(ctx context.Context, resolved *v1alpha1.Tena
 		}
 	}
 	return "", nil
+}
+
+// addAbsent adds the tenants beside one that was never published whose Tenants are gone and will be put back, or are not
+// offline yet: they hold what they have.
+func (r *TenantReconciler) addAbsent(ctx context.Context, resolved *v1alpha1.Tenant, claimants map[types.UID]v1alpha1.Tenant) error {
+	if r.History.Has(client.ObjectKeyFromObject(resolved)) {
+		return nil
+	}
+	for _, key := range r.History.Tenants() {
+		if key.Namespace != resolved.Namespace {
+			continue
+		}
+		if err := r.Get(ctx, key, &v1alpha1.Tenant{}); err == nil {
+			continue
+		} else if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("cannot read Tenant %s: %w", key, err)
+		}
+		state, _, err := r.History.Last(ctx, key, "")
+		if err != nil {
+			return err
+		}
+		if state != nil {
+			claimants[types.UID(key.String())] = v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}, Spec: state.Spec}
+		}
+	}
+	return nil
 }

@@ -60,6 +60,22 @@ const (
 	// empty where it has asked for none. Admission policies compare what is created there with it.
 	LoadBalancerIPAnnotation = LabelPrefix + "load-balancer-ip"
 
+	// ServiceAnnotationsAnnotation is, on a tenant's namespace, the keys of the annotations that the tenant's definition puts
+	// on its gateway's Service, with commas between them. Admission policies compare what is created there with it.
+	ServiceAnnotationsAnnotation = LabelPrefix + "service-annotations"
+
+	// CommonAnnotationsAnnotation is, on a tenant's namespace, the keys of the annotations that are put on all that is
+	// rendered for the tenant, with commas between them. Admission policies compare what is created there with it.
+	CommonAnnotationsAnnotation = LabelPrefix + "common-annotations"
+
+	// LoadBalancerClassAnnotation is, on a tenant's namespace, the class of the load balancer that is the tenant's own,
+	// empty where it has asked for none. Admission policies compare what is created there with it.
+	LoadBalancerClassAnnotation = LabelPrefix + "load-balancer-class"
+
+	// BackupPathAnnotation is, on a tenant's namespace, where the tenant's own backups go, empty where it has none.
+	// Admission policies compare what is created there with it.
+	BackupPathAnnotation = LabelPrefix + "backup-path"
+
 	// RetainedAnnotation is, on a namespace that was kept when its tenant was removed, the revision that removed it.
 	RetainedAnnotation = LabelPrefix + "retained"
 
@@ -68,8 +84,8 @@ const (
 	// condition, or of the TenantRepository's problem.
 	ApproveAdoptionAnnotation = LabelPrefix + "approve-adoption"
 
-	// AllowDeletionAnnotation allows, with the value true on a CustomResourceDefinition of Korthweb's or on a tenant's
-	// namespace, that somebody deletes it.
+	// AllowDeletionAnnotation allows, with the value true on a CustomResourceDefinition that facilities need or on a
+	// tenant's namespace, that somebody deletes it.
 	AllowDeletionAnnotation = LabelPrefix + "allow-deletion"
 
 	// ApproveDeletionsAnnotation approves, on a TenantRepository, removals beyond the deletion budget.

@@ -41,6 +41,18 @@ const (
 	label      = v1alpha1.TenantLabel
 )
 
+// ownAnnotations are those of the tenant's namespace, as Korthweb writes them. The keys are of annotations that the platform
+// has allowed and the tenant has.
+var ownAnnotations = map[string]string{
+	v1alpha1.HostsAnnotation:             "bhs.example.org,dicom.bhs.example.org",
+	v1alpha1.LoadBalancerIPAnnotation:    "192.0.2.1",
+	v1alpha1.LoadBalancerClassAnnotation: "example.org/lb",
+	v1alpha1.ServiceAnnotationsAnnotation: "example.org/scheme,external-dns.alpha.kubernetes.io/hostname,kube-vip.io/loadbalancerIPs," +
+		"lbipam.cilium.io/ips,metallb.io/allow-shared-ip,metallb.io/loadBalancerIPs,metallb.universe.tf/loadBalancerIPs",
+	v1alpha1.CommonAnnotationsAnnotation: "example.org/owner",
+	v1alpha1.BackupPathAnnotation:        "s3://backups/bhs.example.com",
+}
+
 // The users have all rights that RBAC can give, so that what is denied is denied by a policy.
 func TestPolicies(t *testing.T) {
 	g := NewWithT(t)
@@ -57,7 +69,7 @@ func TestPolicies(t *testing.T) {
 			}
 		}
 		if name == tenantNamespace {
-			ns.Annotations = map[string]string{v1alpha1.HostsAnnotation: "bhs.example.org,dicom.bhs.example.org", v1alpha1.LoadBalancerIPAnnotation: "192.0.2.1"}
+			ns.Annotations = ownAnnotations
 		}
 		g.Expect(admin.Create(ctx, ns)).To(Succeed())
 		g.Expect(admin.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "default"}})).To(Succeed())
@@ -67,7 +79,7 @@ func TestPolicies(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "users"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 	}
-	for _, user := range []string{applier, helmApplier, ownAccount, "system:serviceaccount:mhr-orthweb:helm-applier", korthweb, person,
+	for _, user := range []string{applier, helmApplier, ownAccount, "system:serviceaccount:mhr-orthweb:helm-applier", "system:serviceaccount:flux-system:rendered-applier", korthweb, person,
 		"system:serviceaccount:kube-system:deployment-controller", "system:serviceaccount:kube-system:replicaset-controller",
 		"system:serviceaccount:kube-system:statefulset-controller", "system:serviceaccount:kube-system:cronjob-controller",
 		"system:serviceaccount:kube-system:job-controller", "system:serviceaccount:kube-system:daemon-set-controller",
@@ -78,6 +90,7 @@ func TestPolicies(t *testing.T) {
 	g.Expect(admin.Create(ctx, binding)).To(Succeed())
 	g.Expect(s.InstallKorthwebRBAC(ctx)).To(Succeed())
 
+	allowImaging(t, s.RESTConfig())
 	awaitPolicies(t, s.RESTConfig())
 
 	t.Run("appliers", func(t *testing.T) { testAppliers(t, s.RESTConfig()) })
@@ -92,6 +105,10 @@ func TestPolicies(t *testing.T) {
 	t.Run("pod templates", func(t *testing.T) { tryAll(t, s.RESTConfig(), templateAttempts) })
 	t.Run("pods", func(t *testing.T) { tryAll(t, s.RESTConfig(), podAttempts) })
 	t.Run("databases", func(t *testing.T) { tryAll(t, s.RESTConfig(), databaseAttempts) })
+	t.Run("database fields", func(t *testing.T) { tryAll(t, s.RESTConfig(), databaseFieldAttempts) })
+	t.Run("volume claims", func(t *testing.T) { tryAll(t, s.RESTConfig(), claimAttempts) })
+	t.Run("annotations", func(t *testing.T) { tryAll(t, s.RESTConfig(), annotationAttempts) })
+	t.Run("rendered bundles", func(t *testing.T) { testRenderedBundles(t, s.RESTConfig()) })
 	t.Run("charts", func(t *testing.T) { tryAll(t, s.RESTConfig(), chartAttempts) })
 	t.Run("registries", func(t *testing.T) { testRegistries(t, s.RESTConfig()) })
 	t.Run("Korthweb's account", func(t *testing.T) { tryAll(t, s.RESTConfig(), accountAttempts) })

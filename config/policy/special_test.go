@@ -117,7 +117,10 @@ func testDeletion(t *testing.T, config *rest.Config) {
 				"If you mean it: kubectl annotate crd "+name+" korthweb.digihunch.com/allow-deletion=true")
 		}
 		expect(g, c.DeleteAllOf(t.Context(), &apiextensionsv1.CustomResourceDefinition{}, client.MatchingFields{"metadata.name": "tenants.korthweb.digihunch.com"}, client.DryRunAll), "allow-deletion")
-		expect(g, c.Delete(t.Context(), crd("certificates.cert-manager.io"), client.DryRunAll), "")
+		for _, name := range []string{"certificates.cert-manager.io", "clusters.postgresql.cnpg.io", "objectstores.barmancloud.cnpg.io", "helmreleases.helm.toolkit.fluxcd.io"} {
+			expect(g, c.Delete(t.Context(), crd(name), client.DryRunAll), "kubectl annotate crd "+name+" korthweb.digihunch.com/allow-deletion=true")
+		}
+		expect(g, c.Delete(t.Context(), crd("kustomizations.kustomize.toolkit.fluxcd.io"), client.DryRunAll), "")
 		expect(g, c.Delete(t.Context(), namespace(otherNamespace), client.DryRunAll), map[string]string{korthweb: "metadata.labels: expected korthweb"}[user])
 		expect(g, c.Delete(t.Context(), namespace(tenantNamespace), client.DryRunAll),
 			map[bool]string{true: "", false: "this deletes the facility for good: its images, its database and its passwords, whatever its deletionPolicy; " +
@@ -159,6 +162,8 @@ func testDeletion(t *testing.T, config *rest.Config) {
 	for _, change := range []string{
 		`{"korthweb.digihunch.com/hosts":"mhr.example.org"}`, `{"korthweb.digihunch.com/hosts":null}`, `null`,
 		`{"korthweb.digihunch.com/load-balancer-ip":"192.0.2.2"}`, `{"korthweb.digihunch.com/retained":"x"}`,
+		`{"korthweb.digihunch.com/load-balancer-class":"x"}`, `{"korthweb.digihunch.com/service-annotations":"x"}`,
+		`{"korthweb.digihunch.com/common-annotations":"x"}`, `{"korthweb.digihunch.com/backup-path":"s3://backups/mhr"}`,
 	} {
 		patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":`+change+`}}`))
 		expect(g, c.Patch(t.Context(), namespace(tenantNamespace), patch, client.DryRunAll), "metadata.annotations: only Korthweb may set")

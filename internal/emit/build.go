@@ -75,19 +75,30 @@ func appliers(tenant *v1alpha1.Tenant) []client.Object {
 // container needs NET_ADMIN, which even the level baseline refuses, so a weaker level would not help.
 //
 // Labels and annotations of a Namespace decide what may run and be reached in it, so it has no common metadata. Admission
-// policies compare what is created in it with the hosts and the address that its annotations say are the tenant's.
+// policies compare what is created in it with the hosts, the address and more that its annotations say are the tenant's.
 func Namespace(tenant *v1alpha1.Tenant) *corev1.Namespace {
 	ingress := tenant.Spec.Ingress
 	hosts := []string{tenant.Spec.Domain, string(ingress.Web.Host), string(ingress.DICOM.Host)}
 	slices.Sort(hosts)
+	common, backups := map[string]string{}, ""
+	if m := tenant.Spec.CommonMetadata; m != nil {
+		common = m.Annotations
+	}
+	if b := tenant.Spec.Postgres.Backup; b != nil {
+		backups = b.DestinationPath
+	}
 	ns := &corev1.Namespace{
 		TypeMeta: metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Namespace"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   tenant.Spec.Namespace,
 			Labels: ownerLabels(tenant),
 			Annotations: map[string]string{
-				v1alpha1.HostsAnnotation:          strings.Join(slices.Compact(hosts), ","),
-				v1alpha1.LoadBalancerIPAnnotation: ingress.Service.LoadBalancerIP,
+				v1alpha1.HostsAnnotation:              strings.Join(slices.Compact(hosts), ","),
+				v1alpha1.LoadBalancerIPAnnotation:     ingress.Service.LoadBalancerIP,
+				v1alpha1.LoadBalancerClassAnnotation:  ingress.Service.LoadBalancerClass,
+				v1alpha1.ServiceAnnotationsAnnotation: annotationKeys(ingress.Service.Annotations),
+				v1alpha1.CommonAnnotationsAnnotation:  annotationKeys(common),
+				v1alpha1.BackupPathAnnotation:         backups,
 			},
 		},
 	}
@@ -101,6 +112,11 @@ func Namespace(tenant *v1alpha1.Tenant) *corev1.Namespace {
 		"pod-security.kubernetes.io/warn-version":    "latest",
 	})
 	return ns
+}
+
+// annotationKeys returns the keys in order, with commas between them.
+func annotationKeys(m map[string]string) string {
+	return strings.Join(slices.Sorted(maps.Keys(m)), ",")
 }
 
 // ServiceAccount builds an account that a Flux controller acts as. No pod runs as it, so no token is

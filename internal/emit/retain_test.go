@@ -59,6 +59,7 @@ func TestApplyForgetsLayersOfLostNamespace(t *testing.T) {
 	left := emit.Kustomization(tenant, v1alpha1.ApplicationLayer)
 	left.SetFinalizers([]string{"finalizers.fluxcd.io"})
 	f.Expect(admin.Create(ctx, left)).To(Succeed())
+	f.Eventually(func() error { return f.cached.Get(ctx, client.ObjectKeyFromObject(left), &kustomizev1.Kustomization{}) }).Should(Succeed())
 
 	_, err := f.Apply(ctx, tenant, published("r1"))
 	f.Expect(err).To(MatchError("Kustomization/flux-system/lost-application is being deleted; it is created again once it is gone"))
@@ -149,10 +150,17 @@ func TestNamespaceIsThePlatforms(t *testing.T) {
 	}
 	tenant.Spec.Ingress.DICOM.Host = "dicom.bhs.orthweb.com"
 	tenant.Spec.Ingress.Service.LoadBalancerIP = "192.0.2.7"
+	tenant.Spec.Ingress.Service.LoadBalancerClass = "example.org/lb"
+	tenant.Spec.Ingress.Service.Annotations = map[string]string{"example.org/scheme": "internal", "example.org/class": "x"}
+	tenant.Spec.Postgres.Backup = &v1alpha1.BackupSpec{DestinationPath: "s3://backups/bhs"}
 	ns := emit.Namespace(tenant)
 	g.Expect(ns.Annotations).To(Equal(map[string]string{
-		v1alpha1.HostsAnnotation:          "bhs.orthweb.com,dicom.bhs.orthweb.com",
-		v1alpha1.LoadBalancerIPAnnotation: "192.0.2.7",
+		v1alpha1.HostsAnnotation:              "bhs.orthweb.com,dicom.bhs.orthweb.com",
+		v1alpha1.LoadBalancerIPAnnotation:     "192.0.2.7",
+		v1alpha1.LoadBalancerClassAnnotation:  "example.org/lb",
+		v1alpha1.ServiceAnnotationsAnnotation: "example.org/class,example.org/scheme",
+		v1alpha1.CommonAnnotationsAnnotation:  "scheduler.alpha.kubernetes.io/node-selector",
+		v1alpha1.BackupPathAnnotation:         "s3://backups/bhs",
 	}))
 	g.Expect(ns.Labels).NotTo(HaveKey("team"))
 	g.Expect(ns.Labels).To(HaveKeyWithValue("istio-injection", "enabled"))

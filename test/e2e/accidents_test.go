@@ -440,6 +440,10 @@ func (a *accidents) fluxUninstall(t *testing.T) {
 		}
 	}
 	g.Expect(len(ofFlux)).To(BeNumerically(">", 5))
+	// Else the command would leave it there.
+	releases := crd("helmreleases.helm.toolkit.fluxcd.io")
+	expectDeletionRefused(t, a.env, releases)
+	allowDeletion(t, a.env, releases)
 	flux := exec.CommandContext(t.Context(), a.env.stack.ProgramPath("flux"), "uninstall",
 		"--silent", "--keep-namespace", "--namespace="+stack.FluxNamespace, "--kubeconfig="+a.env.stack.Kubeconfig())
 	out, err := flux.CombinedOutput()
