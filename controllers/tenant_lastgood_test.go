@@ -217,7 +217,7 @@ func TestOwnerDeletesTenantMadeByHand(t *testing.T) {
 	h.Expect(admin.Patch(ctx, layer, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":["finalizers.fluxcd.io"]}}`)))).To(Succeed())
 	h.Expect(admin.Delete(ctx, tenant)).To(Succeed())
 	h.Expect(h.recorded("TakingOffline")).To(Equal("Warning TakingOffline Tenant " + h.namespace + "/by-hand was deleted by hand; its data stays; " +
-		"to stop this apply the Tenant again; waiting for Kustomization/" + h.namespace + "/by-hand-application"))
+		"to stop this apply the Tenant again; waiting for Kustomization/" + h.namespace + "/by-hand-application to be gone"))
 	h.Expect(admin.Patch(ctx, layer, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))).To(Succeed())
 	h.goesOffline(tenant)
 
