@@ -59,7 +59,7 @@ var openExamples = map[string]string{
 	"HelmRelease/traefik spec.values.image": `{registry: docker.io, repository: library/traefik}`, "imageRegistry": `registry.example.com`,
 	"allowInsecureImages": `true`, "image": `{repository: bitnamilegacy/x}`,
 
-	"duration": `720h`, "renewBefore": `240h`, "renewBeforePercentage": `30`, "algorithm": `RSA`, "encoding": `PKCS8`, "size": `4096`,
+	"algorithm": `RSA`, "encoding": `PKCS8`, "size": `4096`,
 
 	"Cluster spec.affinity": `{nodeSelector: {disk: ssd}, tolerations: [{key: imaging, operator: Exists}]}`, "description": `x`,
 	"ephemeralVolumesSizeLimit": `{shm: 1Gi}`, "failoverDelay": `5`, "imageName": `ghcr.io/cloudnative-pg/postgresql:18.4-system-trixie`,
