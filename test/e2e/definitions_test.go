@@ -100,7 +100,7 @@ func TestBadDefinitions(t *testing.T) {
 		{
 			name:     "50 MB file",
 			files:    map[string]string{"defs-bad.yaml": tenantFile("defs-bad", "displayName: Large") + strings.Repeat("# padding\n", 5<<20)},
-			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
+			problem:  v1alpha1.Problem{File: "tenants/defs-bad.yaml:1", Tenant: "defs-bad", Reason: v1alpha1.MalformedFileReason},
 			messages: []string{"1 MiB", "is the limit: split it"},
 		},
 		{
