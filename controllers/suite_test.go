@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -210,6 +211,18 @@ func (h *harness) create(name, repository string) *v1alpha1.Tenant {
 	h.Expect(admin.Create(ctx, t)).To(Succeed())
 	h.becomeReady(name)
 	return h.get(name)
+}
+
+// update writes what a test changed in a Tenant over its newest state, as kubectl apply does: Korthweb writes to it too.
+func (h *harness) update(t *v1alpha1.Tenant) {
+	h.t.Helper()
+	h.Expect(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		live := h.get(t.Name)
+		live.Spec, live.Labels, live.Annotations = t.Spec, t.Labels, t.Annotations
+		err := admin.Update(ctx, live)
+		live.DeepCopyInto(t)
+		return err
+	})).To(Succeed())
 }
 
 func (h *harness) get(name string) *v1alpha1.Tenant {

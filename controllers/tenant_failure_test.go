@@ -45,7 +45,7 @@ func TestSuspendThoughBroken(t *testing.T) {
 	h.Expect(admin.Delete(ctx, secret)).To(Succeed())
 	tenant = h.get("broken")
 	tenant.Spec.Suspend = true
-	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
+	h.update(tenant)
 	h.eventually(func(g Gomega) {
 		for _, layer := range []string{v1alpha1.DependencyLayer, v1alpha1.ApplicationLayer} {
 			k := &kustomizev1.Kustomization{}

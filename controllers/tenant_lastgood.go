@@ -238,7 +238,8 @@ func (r *TenantReconciler) putBack(ctx context.Context, gone *v1alpha1.Tenant, s
 	recordEvent(ctx, r.EventRecorder, gone, state.Artifact.Revision, corev1.EventTypeWarning, "PutBack",
 		"the Tenant was deleted without being marked for removal; put back as it was published; nothing was restarted"+howToRemove(gone))
 	notes.DefinitionUID = r.definition().uid
-	return ctrl.Result{}, r.History.Note(ctx, key, state, notes)
+	// The watch may begin anew after the kind was away: whoever deletes the Tenant before that is noticed by looking again.
+	return ctrl.Result{RequeueAfter: putBackInterval}, r.History.Note(ctx, key, state, notes)
 }
 
 // howToRemove says how a tenant that comes from a file is removed.

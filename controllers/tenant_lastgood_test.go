@@ -85,7 +85,7 @@ func TestSteadyStateAndChange(t *testing.T) {
 	before := h.states(h, "steady")[0].Name
 	tenant.Annotations[v1alpha1.RevisionAnnotation] = "main@sha1:2222"
 	tenant.Spec.DisplayName = "another"
-	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
+	h.update(tenant)
 	h.eventually(func(g Gomega) { g.Expect(h.get("steady").Status.LastAttemptedRevision).To(HavePrefix("main/2222@")) })
 	h.becomeReady("steady")
 	time.Sleep(500 * time.Millisecond)
@@ -205,7 +205,7 @@ func TestOwnerDeletesTenantMadeByHand(t *testing.T) {
 	h := newHarness(t)
 	tenant := h.create("by-hand", "")
 	tenant.Spec.DeletionPolicy = v1alpha1.DeleteData
-	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
+	h.update(tenant)
 	h.eventually(func(g Gomega) {
 		states := h.states(g, "by-hand")
 		g.Expect(states).To(HaveLen(1))
@@ -235,7 +235,7 @@ func TestOwnerDeletesTenantMadeByHand(t *testing.T) {
 			metav1.SetMetaDataAnnotation(&again.ObjectMeta, v1alpha1.ApproveAdoptionAnnotation, approval)
 		}
 	}
-	h.Expect(admin.Update(ctx, again)).To(Succeed())
+	h.update(again)
 	h.becomeReady("by-hand")
 }
 
@@ -259,7 +259,7 @@ func TestStalledTenantIsServed(t *testing.T) {
 	tenant := h.create("stalled", "central")
 	was := h.emitted(h, tenant)
 	tenant.Spec.Patches = []v1alpha1.Patch{{Patch: `[{"op":"remove","path":"/nowhere"}]`, Target: &v1alpha1.PatchTarget{Kind: "Deployment"}}}
-	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
+	h.update(tenant)
 	stalled := func(g Gomega) {
 		now := h.get("stalled")
 		g.Expect(status(now, meta.StalledCondition)).To(Equal(metav1.ConditionTrue))
@@ -336,7 +336,7 @@ func TestSuspendedTenantIsPutBackAsSuspended(t *testing.T) {
 	h := newHarness(t)
 	tenant := h.create("suspended", "central")
 	tenant.Spec.Suspend = true
-	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
+	h.update(tenant)
 	k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "suspended-application"}}
 	suspended := func(g Gomega) {
 		g.Expect(admin.Get(ctx, client.ObjectKeyFromObject(k), k)).To(Succeed())
@@ -362,7 +362,7 @@ func TestSuspendedTenantIsPutBackAsSuspended(t *testing.T) {
 	tenant = h.get("suspended")
 	tenant.Spec.Suspend = false
 	tenant.Spec.Patches = []v1alpha1.Patch{{Patch: `[{"op":"remove","path":"/nowhere"}]`, Target: &v1alpha1.PatchTarget{Kind: "Deployment"}}}
-	h.Expect(admin.Update(ctx, tenant)).To(Succeed())
+	h.update(tenant)
 	h.eventually(func(g Gomega) {
 		g.Expect(status(h.get("suspended"), meta.StalledCondition)).To(Equal(metav1.ConditionTrue))
 		g.Expect(admin.Get(ctx, client.ObjectKeyFromObject(k), k)).To(Succeed())

@@ -24,7 +24,8 @@ import (
 var databaseFieldAttempts = []attempt{
 	{name: "as it is", object: "Cluster"},
 	{name: "as the bundle has it", object: "Cluster", change: `spec: {bootstrap: {initdb: {database: orthanc, owner: orthanc, dataChecksums: true, postInitApplicationSQL: [CREATE EXTENSION IF NOT EXISTS pg_trgm]}},
-		plugins: [{name: barman-cloud.cloudnative-pg.io, isWALArchiver: true, parameters: {barmanObjectName: postgres}}], postgresql: {pg_hba: [hostnossl all all all reject], parameters: {max_connections: "200"}},
+		plugins: [{name: barman-cloud.cloudnative-pg.io, isWALArchiver: true, parameters: {barmanObjectName: postgres}}], postgresql: {pg_hba: [hostnossl all all all reject], parameters: {max_connections: "200"},
+		syncReplicaElectionConstraint: {enabled: false}},
 		monitoring: {customQueriesConfigMap: [{name: q, key: q}]}}`},
 	{name: "another's backup", object: "Cluster", change: `spec: {bootstrap: {recovery: {source: x}}}`, denied: "spec.bootstrap.recovery: expected none by what Flux applies"},
 	{name: "another's database", object: "Cluster", change: `spec: {bootstrap: {initdb: {import: {type: microservice, databases: [orthanc], source: {externalCluster: x}}}}}`, denied: "spec.bootstrap.initdb.import"},
