@@ -15,6 +15,7 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -361,6 +362,30 @@ func TestDeletedTenantKeepsItsRevision(t *testing.T) {
 			back := f.tenant(name)
 			f.Expect(back.UID).NotTo(Equal(obj.UID))
 			f.Expect(back.Annotations).To(HaveKeyWithValue(v1alpha1.RevisionAnnotation, test.revision), test.reason)
+		})
+	}
+}
+
+// While a Tenant is away, a repository that it was not published from does not get it: names are bound to their owners.
+func TestAbsentTenantIsNotTakenOver(t *testing.T) {
+	for name, owner := range map[string]string{"another repository's": "old", "made by hand": ""} {
+		t.Run(name, func(t *testing.T) {
+			f := newRepository(t)
+			held := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Namespace: f.key.Namespace, Name: "away"}, Spec: v1alpha1.TenantSpec{Domain: "away.example.org"}}
+			if owner != "" {
+				held.Labels = map[string]string{v1alpha1.RepositoryLabel: owner}
+			}
+			published := &meta.Artifact{Digest: "sha256:0000", Revision: "main/1111@sha256:0000"}
+			f.Expect(f.History.Save(ctx, client.ObjectKeyFromObject(held), artifact.NewState(held, published), artifact.Notes{}, func() ([]byte, error) { return nil, nil })).To(Succeed())
+
+			f.push("main@sha1:2222", files("away"))
+			_, err := f.reconcile()
+			f.Expect(err).NotTo(HaveOccurred())
+			f.Expect(apierrors.IsNotFound(admin.Get(ctx, client.ObjectKeyFromObject(held), &v1alpha1.Tenant{}))).To(BeTrue())
+			problems := f.object().Status.Problems
+			f.Expect(problems).To(HaveLen(1))
+			f.Expect(problems[0].Reason).To(Equal(v1alpha1.ConflictReason))
+			f.Expect(problems[0].Message).To(ContainSubstring("its Tenant is away"))
 		})
 	}
 }

@@ -192,9 +192,9 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 	for _, w := range writes {
 		definition, desired := w.definition, w.desired
 		group.Go(func() error {
-			unkept := r.keepRevision(ctx, w)
+			foreign, unkept := r.keepRevision(ctx, obj, w)
 			var err error
-			if unkept == nil {
+			if unkept == nil && foreign == "" {
 				err = r.writeTenant(ctx, w.live, desired)
 			}
 			mu.Lock()
@@ -210,6 +210,9 @@ func (r *TenantRepositoryReconciler) applyTenants(ctx context.Context, obj *v1al
 			switch {
 			case unkept != nil:
 				errs = append(errs, unkept)
+			case foreign != "":
+				read.refused[desired.Name] = &v1alpha1.Problem{File: location(definition), Tenant: desired.Name, Field: "metadata.name",
+					Reason: v1alpha1.ConflictReason, Message: foreign}
 			case err == nil:
 				out.tenants = append(out.tenants, desired)
 				if w.live == nil {
@@ -322,30 +325,38 @@ func (r *TenantRepositoryReconciler) writeTenant(ctx context.Context, live, desi
 }
 
 // keepRevision gives a Tenant that was deleted by accident the revision that it had, where its definition is still the one
-// that was published: so it makes no difference who puts it back.
-func (r *TenantRepositoryReconciler) keepRevision(ctx context.Context, w write) error {
+// that was published: so it makes no difference who puts it back. A tenant that was published for somebody else is not
+// this repository's to make, as little as while its Tenant is there: foreign says so.
+func (r *TenantRepositoryReconciler) keepRevision(ctx context.Context, obj *v1alpha1.TenantRepository, w write) (foreign string, _ error) {
 	if w.live != nil {
-		return nil
+		return "", nil
 	}
 	key := client.ObjectKeyFromObject(w.desired)
 	if err := r.History.Load(ctx); err != nil {
-		return err
+		return "", err
 	}
 	if !r.History.Has(key) {
-		return nil
+		return "", nil
 	}
 	state, _, err := r.History.Last(ctx, key, "")
 	if err != nil {
-		return fmt.Errorf("cannot learn what was last published of Tenant %s: %w", key, err)
+		return "", fmt.Errorf("cannot learn what was last published of Tenant %s: %w", key, err)
 	}
 	if state == nil {
-		return nil
+		return "", nil
+	}
+	if owner := state.Labels[v1alpha1.RepositoryLabel]; owner != obj.Name {
+		whose := "made by hand"
+		if owner != "" {
+			whose = "published from TenantRepository " + owner
+		}
+		return fmt.Sprintf("tenant %s was %s, and its Tenant is away at the moment: it is judged again at the next look at the source", w.desired.Name, whose), nil
 	}
 	revision := state.Annotations[v1alpha1.RevisionAnnotation]
 	if revision != "" && state.Annotations[v1alpha1.DigestAnnotation] == w.desired.Annotations[v1alpha1.DigestAnnotation] {
 		w.desired.Annotations[v1alpha1.RevisionAnnotation] = revision
 	}
-	return nil
+	return "", nil
 }
 
 // definitionDigest identifies the content of a definition, wherever its file is.
