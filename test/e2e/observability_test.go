@@ -297,16 +297,16 @@ func TestShown(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		age := HaveKeyWithValue("Age", Not(BeEmpty()))
 		g.Expect(table(g, shared, "tenants")).To(ContainElement(And(
-			HaveLen(6), age,
+			HaveLen(7), age, HaveKey("Suspended"),
 			HaveKeyWithValue("Name", "columns-one"),
 			HaveKeyWithValue("Domain", "columns-one.example.com"),
 			HaveKeyWithValue("Ready", "True"),
 			HaveKeyWithValue("Reason", meta.ReconciliationSucceededReason),
-			HaveKeyWithValue("Class", "e2e"),
+			HaveKeyWithValue("Accepted", "True"),
 		)))
 		g.Expect(conditions.GetMessage(obj, meta.ReadyCondition)).To(Equal("Applied revision: " + shortRevision.FindString(obj.Status.Artifact.Revision)))
 		g.Expect(table(g, shared, "tenantrepositories")).To(ContainElement(And(
-			HaveLen(5), age,
+			HaveLen(6), age, HaveKey("Suspended"),
 			HaveKeyWithValue("Name", "columns"),
 			HaveKeyWithValue("Ready", "True"),
 			HaveKeyWithValue("Reason", meta.SucceededReason),
