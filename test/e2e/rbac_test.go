@@ -52,6 +52,7 @@ spec:
   path: .
   prune: true
   facilityFields: {allow: [spec, metadata]}
+  commonMetadataDomains: [example.com]
 `), 0o600)).To(Succeed())
 	rendered, err := exec.CommandContext(t.Context(), korthweb, "render", "--repository", repository, "--root", definitions).Output()
 	g.Expect(err).NotTo(HaveOccurred())

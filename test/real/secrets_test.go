@@ -89,14 +89,14 @@ func TestConfigOfPlatform(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	spec := scanner(t)
-	spec.Orthanc.Config = &apiextensionsv1.JSON{Raw: []byte(`{"OverwriteInstances": true, "UserMetadata": {"reader": 1024}, "DicomWeb": {"Root": "/web/"}}`)}
+	spec.Orthanc.Config = &apiextensionsv1.JSON{Raw: []byte(`{"OverwriteInstances": true, "UserMetadata": {"reader": 1024}, "DicomWeb": {"StudiesMetadata": "MainDicomTags"}}`)}
 	tenant := renderTenant(t, "clinic", spec)
 	o := tenant.startOrthanc(t, "a", newDir(t), tenant.startDatabase(t))
 	g.Expect(o.config).To(HaveKeyWithValue("OverwriteInstances", true))
 	sent := newStudy(t, 1)
 	g.Expect(o.caller("CT1").store(t, sent)).To(Succeed())
 	var found []any
-	o.ask(t, http.MethodGet, "/web/studies", "", &found)
+	o.ask(t, http.MethodGet, "/dicom-web/studies", "", &found)
 	g.Expect(found).To(HaveLen(1))
 	study := o.ids(t, "/studies")[0]
 	status, _, err := o.request(patience, http.MethodPut, "/studies/"+study+"/metadata/reader", []byte("Dr"), o.login, o.password)
